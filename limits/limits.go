@@ -1,0 +1,67 @@
+// Package limits names every bound of the store, with its unit, so that memory never grows with what clients ask.
+//
+// It is not configuration: settings an operator may change live in package config and take their defaults from here.
+//
+// Invariants: relations between bounds are tested in this package.
+package limits
+
+import "time"
+
+// Requests and messages.
+const (
+	RequestBytes         = 1572864       // a request marshalled for the log, bytes (etcd --max-request-bytes)
+	RequestOverheadBytes = 512 << 10     // added to RequestBytes for the receive limit and the watch fragment threshold, bytes
+	TxnOps               = 128           // operations per list of a transaction (etcd --max-txn-ops)
+	LeaseTTLSecondsMax   = 9_000_000_000 // a lease's TTL, seconds
+	ProposalsInFlight    = 5000          // committed but not applied entries before TooManyRequests
+	SnapshotChunkBytes   = 32 << 10      // one blob of Maintenance.Snapshot, bytes
+	StreamOutboxBytes    = 1 << 20       // replies queued on one stream before it counts as slow, bytes
+	WatchIDAuto          = int64(0)      // a create request with this id asks for a chosen one
+	WatchIDInvalid       = int64(-1)     // the id in refused creates and stream-wide progress
+)
+
+// Batches and queues.
+const (
+	ProposalBatchEntries = 4096    // entries proposed to raft in one step
+	ProposalBatchBytes   = 4 << 20 // bytes proposed to raft in one step
+	ApplyBatchEntries    = 4096    // entries applied in one engine batch
+	ApplyBatchBytes      = 8 << 20 // bytes of commands applied in one engine batch
+	LogSegmentBytes      = 64_000_000
+	RaftMessageBytes     = 1 << 20 // raft's MaxSizePerMsg, bytes
+	RaftInflight         = 512     // raft's MaxInflightMsgs
+	LogRetainedEntries   = 5000    // entries kept in memory for followers behind the applied index
+)
+
+// Watches.
+const (
+	WatchLogBytes     = 64 << 20 // events kept in the shared log, bytes
+	WatchLogRevisions = 100_000  // revisions kept in the shared log
+	WatchBatchRevs    = 1000     // revisions in one catch-up response
+	WatchBatchBytes   = 1 << 20  // bytes aimed at in one catch-up response (one revision is never split)
+	WatchersPerStream = 1 << 20  // watchers of one stream
+)
+
+// Leases, compaction and the index.
+const (
+	LeaseRevokesPerRound   = 500  // expired leases revoked in one round
+	LeaseCheckpointsPerReq = 1000 // leases in one checkpoint command
+	ScrubBatchRevs         = 1000 // revisions removed from the engine in one batch (etcd --compaction-batch-limit)
+	IndexRoots             = 256  // past index roots kept for O(log n) counts at recent revisions
+	CompactionHashes       = 10   // hashes of past compactions kept for HashKV
+)
+
+// Quota.
+const (
+	QuotaBytesDefault   = 2 << 30 // etcd --quota-backend-bytes when 0
+	QuotaBytesSuggested = 8 << 30 // above this etcd warns
+	QuotaCostPut        = 256     // charged per put besides key and value, bytes
+	QuotaCostLease      = 64      // charged per lease grant, bytes
+)
+
+// Times.
+const (
+	RequestTimeoutBase = 5 * time.Second        // plus two election timeouts: the server's request timeout
+	LeaseRound         = 500 * time.Millisecond // period of lease expiry rounds on the leader
+	LeaseCheckpoint    = 5 * time.Minute        // period of lease checkpoints
+	WatchProgress      = 10 * time.Minute       // period of progress notifications
+)
