@@ -1,0 +1,53 @@
+# `make` lists the targets. What CI runs is `make ci`, nothing more.
+GO      ?= go
+FUZZ    ?= 10s
+PKGS     = ./...
+RACE     = ./rpc ./wal ./storage ./mvcc ./state ./node ./leader ./watch ./grpcapi ./server
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+build: ## build bin/quorate
+	$(GO) build -o bin/quorate ./cmd/quorate
+
+check: ## format, vet, architecture rules and the quick tests: a minute or two
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet $(PKGS)
+	$(GO) test -short $(PKGS)
+
+test: ## all unit, scenario and crash tests of the module
+	$(GO) test -timeout 15m $(PKGS)
+
+race: ## the concurrent packages under the race detector, with invariant checks on
+	$(GO) test -race -short -tags invariants -timeout 15m $(RACE)
+
+compat: ## the same requests to us and to a real etcd, answers compared
+	cd test/compat && $(GO) test -timeout 20m ./...
+
+clients: ## clients nobody here wrote: etcdctl 3.4 and 3.7, etcdutl, the npm package etcd3
+	cd test/e2e && $(GO) test -count=1 -timeout 15m ./...
+
+k8s: ## the Kubernetes storage layer on top of us
+	cd test/k8s && $(GO) test -count=1 -timeout 15m ./...
+
+fuzz: ## every fuzz target for FUZZ (default 10s) each
+	scripts/fuzz $(FUZZ)
+
+fuzz-long: ## every fuzz target for 10 minutes each
+	scripts/fuzz 10m
+
+kill: ## 50 rounds of kill -9 under load, each reopened and checked
+	$(GO) test ./server -run TestKill -kill-rounds 50 -count=1 -timeout 30m -v
+
+bench: ## us and a real etcd in turn on this machine; writes bench/results
+	cd bench && $(GO) run . -build -out results
+
+rewrite: ## regenerate the expected output of scenario tests: commit it only if you understand every changed line
+	$(GO) test ./mvcc ./state ./leader -rewrite
+
+ci: ## what CI runs
+	scripts/ci
+
+.PHONY: help build check test race compat clients k8s fuzz fuzz-long kill bench rewrite ci

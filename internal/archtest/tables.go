@@ -1,0 +1,82 @@
+package archtest
+
+// mayImport is the import table of the architecture: what a package may import of this module. "*" allows everything.
+var mayImport = map[string][]string{
+	"ids":                {},
+	"fault":              {},
+	"limits":             {},
+	"internal/clock":     {},
+	"internal/invariant": {},
+	"wire":               {"ids"},
+
+	"command": {"ids", "fault", "wire"},
+	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/invariant"},
+	"lease":   {"ids", "storage"},
+	"member":  {"ids", "fault", "storage"},
+	"state": {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant",
+		"internal/etcddb"},
+
+	"storage":         {"ids"},
+	"wal":             {"ids"},
+	"internal/etcddb": {"ids", "storage"},
+	"node":            {"ids", "wal", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant"},
+	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
+	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock"},
+
+	"rpc": {},
+	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "lease", "member", "watch", "limits", "rpc",
+		"internal/etcddb", "storage"},
+	"httpapi": {"grpcapi", "fault", "rpc", "config", "internal/clock"},
+	"config":  {"limits"},
+	"server":  {"*"},
+
+	"embed":             {"server", "config"},
+	"cmd/quorate":       {"server", "config"},
+	"internal/archtest": {},
+}
+
+// pure packages hold the deterministic middle of the store.
+var pure = []string{"ids", "wire", "command", "mvcc", "lease", "member", "state"}
+
+// impure says what a pure package may not use, and what to do instead.
+var impure = map[string]string{
+	"time":         "no clock in a pure package: time comes in as a value",
+	"os":           "no files in a pure package: use storage",
+	"net":          "no sockets in a pure package",
+	"math/rand":    "no randomness in a pure package: it comes in as a value",
+	"math/rand/v2": "no randomness in a pure package: it comes in as a value",
+	"crypto/rand":  "no randomness in a pure package: it comes in as a value",
+	"sync":         "no locks in a pure package: one writer, immutable views (sync/atomic publishes them)",
+	"log":          "no logging in a pure package: return what happened",
+}
+
+// owners lists libraries that only some packages may import.
+var owners = []struct {
+	library  string
+	packages []string
+	why      string
+}{
+	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "server", "embed"}, "storage is the only door to the engine"},
+	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "server", "internal/etcddb"}, "node is the only host of raft"},
+	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
+	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
+	{"golang.org/x/net/http2", []string{"rpc"}, "rpc is the only HTTP/2 server"},
+	{"github.com/spf13/cobra", []string{"cmd/quorate", "cli"}, "commands live in cmd and cli"},
+}
+
+// bannedCalls have a better form; test says whether the rule is for tests or for the product.
+var bannedCalls = []struct {
+	call   string
+	test   bool
+	except []string
+	why    string
+}{
+	{"time.Sleep", false, nil, "wait for the event, or use internal/clock"},
+	{"time.Sleep", true, nil, "poll for the condition with a deadline, or use the manual clock"},
+	{"time.Now", false, []string{"internal/clock", "rpc", "httpapi", "server", "wal", "storage", "node", "grpcapi", "cmd/quorate"},
+		"use internal/clock, so that tests own the time"},
+	{"log.Fatal", false, nil, "return the error; cmd decides about exit codes"},
+	{"log.Printf", false, nil, "use the server's logger"},
+	{"os.Exit", false, []string{"cmd/quorate", "server"}, "return the error; cmd decides about exit codes"},
+	{"context.TODO", false, nil, "pass the caller's context"},
+}
