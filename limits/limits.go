@@ -27,9 +27,14 @@ const (
 	ApplyBatchEntries    = 4096    // entries applied in one engine batch
 	ApplyBatchBytes      = 8 << 20 // bytes of commands applied in one engine batch
 	LogSegmentBytes      = 64_000_000
-	RaftMessageBytes     = 1 << 20 // raft's MaxSizePerMsg, bytes
-	RaftInflight         = 512     // raft's MaxInflightMsgs
-	LogRetainedEntries   = 5000    // entries kept in memory for followers behind the applied index
+	RaftMessageBytes     = 1 << 20   // raft's MaxSizePerMsg, bytes
+	RaftInflight         = 512       // raft's MaxInflightMsgs
+	LogRetainedEntries   = 5000      // entries kept in memory for followers behind the applied index
+	LogRetainedBytes     = 16 << 20  // bytes of those entries; whichever bound is reached first counts
+	LogUnflushedBytes    = 64 << 20  // log beyond the engine's durable mark before a flush is asked for, bytes
+	ProposalsPending     = 1 << 16   // proposals and reads accepted and not answered before TooManyRequests
+	ProposalPendingBytes = 256 << 20 // bytes of those proposals
+	ApplyOutstanding     = 16 << 20  // bytes of committed entries handed to the apply queue and not applied
 )
 
 // Watches.
