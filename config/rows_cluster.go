@@ -1,0 +1,64 @@
+package config
+
+const (
+	whyMembers   = "clusters of several members are not supported yet"
+	whyDiscovery = "discovery of other members is not supported yet, and starting alone could split a cluster"
+	whyJoin      = "joining a cluster is not supported yet, and starting alone could split it"
+)
+
+func clusterRows() []Setting {
+	return []Setting{
+		{Name: "initial-advertise-peer-urls", Kind: URLs, Default: defaultPeerURL, Help: "Addresses of this member for the other members.",
+			at: func(c *Config) any { return &c.Cluster.AdvertisePeer }},
+		{Name: "initial-cluster", Default: DefaultName + "=" + defaultPeerURL, Help: "Members of a new cluster, as name=peer-URL pairs.",
+			More: "When not set, it follows from --name and --initial-advertise-peer-urls. Only a cluster of this one member can be started so far; with existing data the setting is ignored.",
+			at:   func(c *Config) any { return &c.Cluster.Initial }},
+		{Name: "initial-cluster-state", Kind: Choice, Default: StateNew, Choices: []string{StateNew, StateExisting},
+			Help: "Whether to found a new cluster or to join an existing one.",
+			More: "Joining (\"existing\") is refused for now; with existing data the setting is ignored.",
+			at:   func(c *Config) any { return &c.Cluster.State }},
+		{Name: "initial-cluster-token", Default: "etcd-cluster", Help: "Word that makes the ids of this cluster differ from those of others.",
+			at: func(c *Config) any { return &c.Cluster.Token }},
+		{Name: "advertise-client-urls", Kind: URLs, Default: defaultClientURL, Help: "Addresses of this member for clients.",
+			at: func(c *Config) any { return &c.Cluster.AdvertiseClient }},
+		{Name: "strict-reconfig-check", Kind: Bool, Default: "true", Help: "Refuse membership changes that would lose the quorum.",
+			at: func(c *Config) any { return &c.Cluster.StrictReconfig }},
+		{Name: "pre-vote", Kind: Bool, Default: "true", Help: "Ask for votes on trial first, so that a returning member does not disturb the leader.",
+			at: func(c *Config) any { return &c.Raft.PreVote }},
+		{Name: "auto-compaction-retention", Default: "0", Help: "How much history automatic compaction keeps; 0 switches it off.",
+			More: "In mode periodic a duration such as 30m, or a number of hours; in mode revision a number of revisions. In the config file a string.",
+			at:   func(c *Config) any { return &c.Store.CompactionRetention }},
+		{Name: "auto-compaction-mode", Default: CompactionPeriodic, Help: "What --auto-compaction-retention counts: periodic or revision.",
+			at: func(c *Config) any { return &c.Store.CompactionMode }},
+		{Name: "v2-deprecation", Kind: Choices, Choices: []string{"write-only", "write-only-skip-check", "write-only-drop-data", "gone"},
+			State: NoEffect, Why: "there is no v2 store", Help: "Stage of the removal of the v2 store."},
+	}
+}
+
+func discoveryRows() []Setting {
+	later := func(name, file string, kind Kind, def, help string) Setting {
+		return Setting{Name: name, File: file, Kind: kind, Default: def, State: Later, Why: "discovery is not supported yet", Help: help}
+	}
+	return []Setting{
+		{Name: "discovery-token", File: "discovery-config.token", State: Refused, Why: whyDiscovery, Help: "Discovery: token of the cluster to form."},
+		{Name: "discovery-endpoints", File: "discovery-config.endpoints", Kind: Outputs, State: Refused, Why: whyDiscovery,
+			Help: "Discovery: addresses of the discovery service."},
+		later("discovery-dial-timeout", "discovery-config.dial-timeout", Duration, "2s", "Discovery: time to connect."),
+		later("discovery-request-timeout", "discovery-config.request-timeout", Duration, "5s", "Discovery: time for a request."),
+		later("discovery-keepalive-time", "discovery-config.keepalive-time", Duration, "2s", "Discovery: time between pings."),
+		later("discovery-keepalive-timeout", "discovery-config.keepalive-timeout", Duration, "6s", "Discovery: time to wait for the answer to a ping."),
+		later("discovery-insecure-transport", "discovery-config.secure.insecure-transport", Bool, "true", "Discovery: connect without TLS."),
+		later("discovery-insecure-skip-tls-verify", "discovery-config.secure.insecure-skip-tls-verify", Bool, "false",
+			"Discovery: do not verify the service's certificate; for tests only."),
+		later("discovery-cert", "discovery-config.secure.cert", Text, "", "Discovery: file of the client certificate."),
+		later("discovery-key", "discovery-config.secure.key", Text, "", "Discovery: file of the client key."),
+		later("discovery-cacert", "discovery-config.secure.cacert", Text, "", "Discovery: file of the CA certificates that the service must match."),
+		later("discovery-user", "discovery-config.auth.username", Text, "", "Discovery: user, or user:password."),
+		{Name: "discovery-password", File: "discovery-config.auth.password", State: Later, Why: "discovery is not supported yet", Secret: true,
+			Help: "Discovery: password."},
+		{Name: "discovery-fallback", Kind: Choice, Default: "exit", Choices: []string{"exit", "proxy"}, State: NoEffect, File: notInFile,
+			Why: "a failed discovery always ends the start", Help: "What to do when discovery fails; only exit is possible."},
+		{Name: "discovery-srv", State: Refused, Why: whyDiscovery, Help: "DNS domain whose SRV records name the members."},
+		{Name: "discovery-srv-name", State: Refused, Why: whyDiscovery, Help: "Suffix of the service name in the SRV records."},
+	}
+}

@@ -1,0 +1,308 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+var (
+	errAdvertiseUnset = errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
+	errBootstrap      = errors.New(`multiple discovery or bootstrap flags are set. Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`)
+)
+
+// derive fills in what follows from other settings: the data directory, advertised addresses and the initial cluster.
+func (l *loader) derive() error {
+	c := l.config
+	if o := c.origin["listen-client-urls"]; (o == "flag" || o == "env") && !c.IsSet("advertise-client-urls") {
+		return errAdvertiseUnset
+	}
+	l.deriveAdvertised()
+	switch {
+	case c.IsSet("initial-cluster"):
+	case c.inactive["discovery-srv"] != "" || c.inactive["discovery-srv-name"] != "" || c.inactive["discovery-endpoints"] != "":
+		c.Cluster.Initial = ""
+	default:
+		c.Cluster.Initial = c.initialFromName()
+	}
+	if c.Member.DataDir == "" {
+		suffix := dataDirSuffix
+		if l.src.Program == programEtcd {
+			suffix = dataDirSuffixAsEtcd
+		}
+		c.Member.DataDir = c.Member.Name + suffix
+	}
+	return nil
+}
+
+// deriveAdvertised replaces the default localhost by this machine's address where the server listens on all of them.
+func (l *loader) deriveAdvertised() {
+	if l.src.DefaultHost == nil {
+		return
+	}
+	c := l.config
+	for _, pair := range []struct {
+		listen    []url.URL
+		advertise []url.URL
+		name      string
+	}{
+		{c.Listen.Peer, c.Cluster.AdvertisePeer, "initial-advertise-peer-urls"},
+		{c.Listen.Client, c.Cluster.AdvertiseClient, "advertise-client-urls"},
+	} {
+		if len(pair.listen) == 0 || pair.listen[0].Hostname() != "0.0.0.0" || joinURLs(pair.advertise) != lookup(pair.name).Default {
+			continue
+		}
+		host, err := l.src.DefaultHost()
+		if err != nil {
+			l.note(false, "failed to detect default host", [2]string{"error", err.Error()})
+			return
+		}
+		pair.advertise[0].Host = net.JoinHostPort(host, pair.listen[0].Port())
+		l.note(false, "detected default host for advertise", [2]string{"host", host}, [2]string{"setting", pair.name})
+	}
+}
+
+func (c *Config) initialFromName() string {
+	name := c.Member.Name
+	if name == "" {
+		name = DefaultName
+	}
+	pairs := make([]string, len(c.Cluster.AdvertisePeer))
+	for i, u := range c.Cluster.AdvertisePeer {
+		pairs[i] = name + "=" + u.String()
+	}
+	return strings.Join(pairs, ",")
+}
+
+// Validate checks every rule between settings and values, and refuses what is unsafe to ignore.
+func (c *Config) Validate() error {
+	for _, check := range []func() error{c.checkLog, c.checkListen, c.checkAdvertised, c.checkBootstrap, c.checkTimes,
+		c.checkChoices, c.checkTLS, c.checkRefused} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkListen() error {
+	for _, part := range []struct {
+		flag string
+		urls []url.URL
+	}{
+		{"listen-peer-urls", c.Listen.Peer}, {"listen-client-urls", c.Listen.Client},
+		{"listen-client-http-urls", c.Listen.ClientHTTP}, {"listen-metrics-urls", c.Listen.Metrics},
+	} {
+		for _, u := range part.urls {
+			if err := checkBind(u); err != nil {
+				return fmt.Errorf("--%s: %w", part.flag, err)
+			}
+		}
+	}
+	switch {
+	case len(c.Listen.Client) == 0:
+		return errors.New("--listen-client-urls is empty: give at least one URL such as http://localhost:2379")
+	case len(c.Listen.Peer) == 0:
+		return errors.New("--listen-peer-urls is empty: give at least one URL such as http://localhost:2380")
+	}
+	return nil
+}
+
+// checkBind: a name would depend on DNS at every start, so only addresses and localhost can be listened on.
+func checkBind(u url.URL) error {
+	switch u.Scheme {
+	case "https", "unixs":
+		return fmt.Errorf("%s: %s; use an http or unix URL on an address that only trusted machines reach", u.String(), whyTLS)
+	case "unix":
+		return nil
+	}
+	host, _, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		return err
+	}
+	if host != "localhost" && net.ParseIP(host) == nil {
+		return fmt.Errorf("expected IP in URL for binding (%s)", u.String())
+	}
+	return nil
+}
+
+func (c *Config) checkAdvertised() error {
+	for _, part := range []struct {
+		flag string
+		urls []url.URL
+	}{{"initial-advertise-peer-urls", c.Cluster.AdvertisePeer}, {"advertise-client-urls", c.Cluster.AdvertiseClient}} {
+		if len(part.urls) == 0 {
+			return fmt.Errorf("--%s is empty: give at least one URL under which this member is reached", part.flag)
+		}
+		for _, u := range part.urls {
+			if !strings.HasPrefix(u.Scheme, "unix") && u.Hostname() == "" {
+				return fmt.Errorf("--%s: unexpected empty host (%s): others need a host to connect to", part.flag, u.String())
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkBootstrap() error {
+	endpoints, srv := c.inactive["discovery-endpoints"], c.inactive["discovery-srv"]
+	sources := 0
+	for _, given := range []bool{c.Cluster.Initial != "", endpoints != "", srv != ""} {
+		if given {
+			sources++
+		}
+	}
+	switch {
+	case sources > 1:
+		return errBootstrap
+	case (endpoints != "") != (c.inactive["discovery-token"] != ""):
+		return errors.New("both --discovery-token and --discovery-endpoints must be set")
+	case slices.ContainsFunc(words(endpoints), func(w string) bool { return strings.TrimSpace(w) == "" }):
+		return fmt.Errorf("--discovery-endpoints %q must not contain empty endpoints", endpoints)
+	case c.inactive["discovery-fallback"] == "proxy":
+		return errors.New(`v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`)
+	}
+	return nil
+}
+
+// CheckFounding checks the settings that only count when there is no data yet: this member must be the whole cluster.
+// The caller ignores them when it restarts with data.
+func (c *Config) CheckFounding() error {
+	if c.Cluster.State == StateExisting {
+		return fmt.Errorf("--initial-cluster-state=existing: %s; use \"new\" for a new store in %s", whyJoin, c.Member.DataDir)
+	}
+	members, err := parseCluster(c.Cluster.Initial)
+	if err != nil {
+		return fmt.Errorf("--initial-cluster %q: %w", c.Cluster.Initial, err)
+	}
+	own, ok := members[c.Member.Name]
+	switch {
+	case len(members) > 1:
+		return fmt.Errorf("--initial-cluster %q names %d members: %s, and starting alone could split the cluster; name only this member (%s=%s)",
+			c.Cluster.Initial, len(members), whyMembers, c.Member.Name, joinURLs(c.Cluster.AdvertisePeer))
+	case !ok:
+		return fmt.Errorf("--initial-cluster %q does not include this member %q: add %s=%s or change --name",
+			c.Cluster.Initial, c.Member.Name, c.Member.Name, joinURLs(c.Cluster.AdvertisePeer))
+	case joinURLs(own) != joinURLs(c.Cluster.AdvertisePeer):
+		return fmt.Errorf("--initial-cluster has %s but missing from --initial-advertise-peer-urls=%s: make both the same",
+			pairsOf(c.Member.Name, own), joinURLs(c.Cluster.AdvertisePeer))
+	}
+	return nil
+}
+
+func pairsOf(name string, urls []url.URL) string {
+	out := make([]string, len(urls))
+	for i, u := range urls {
+		out[i] = name + "=" + u.String()
+	}
+	return strings.Join(out, ",")
+}
+
+// parseCluster reads name=url pairs; a name may occur several times with several URLs.
+func parseCluster(text string) (map[string][]url.URL, error) {
+	lists := map[string][]string{}
+	for _, pair := range words(text) {
+		if pair == "" {
+			continue
+		}
+		name, u, _ := strings.Cut(pair, "=")
+		lists[name] = append(lists[name], u)
+	}
+	out := make(map[string][]url.URL, len(lists))
+	for name, list := range lists {
+		urls, err := parseURLs(list)
+		if err != nil {
+			return nil, fmt.Errorf("member %q: %w", name, err)
+		}
+		out[name] = urls
+	}
+	return out, nil
+}
+
+func (c *Config) checkTimes() error {
+	beat, election := c.Raft.HeartbeatMillis, c.Raft.ElectionMillis
+	switch {
+	case beat == 0:
+		return errors.New("--heartbeat-interval must be >0 (set to 0ms): the usual value is 100")
+	case election == 0:
+		return errors.New("--election-timeout must be >0 (set to 0ms): the usual value is 1000")
+	case election > electionMillisMax:
+		return fmt.Errorf("--election-timeout[%dms] is too long, and should be set less than %dms", election, electionMillisMax)
+	case beat > election/electionHeartbeats:
+		return fmt.Errorf("--election-timeout[%dms] should be at least as %d times as --heartbeat-interval[%dms]", election, electionHeartbeats, beat)
+	}
+	for i := range table {
+		if table[i].Kind != Duration {
+			continue
+		}
+		v, err := table[i].parse(table[i].get(c))
+		if err == nil && lessDuration(v, 0) {
+			return fmt.Errorf("--%s %s is negative: use a duration of at least 0", table[i].Name, table[i].get(c))
+		}
+	}
+	if c.inactive["compact-hash-check-time"] == "0s" {
+		return errors.New("--compact-hash-check-time must be >0 (set to 0s)")
+	}
+	return nil
+}
+
+func lessDuration(v any, than time.Duration) bool {
+	d, ok := v.(time.Duration)
+	return ok && d < than
+}
+
+func (c *Config) checkChoices() error {
+	if _, err := c.Compaction(); err != nil {
+		return err
+	}
+	switch {
+	case !slices.Contains([]string{"", "basic", MetricsExtensive}, c.HTTP.Metrics):
+		return fmt.Errorf("--metrics %q is unknown: use basic or extensive", c.HTTP.Metrics)
+	case c.Store.MaxRequestBytes == 0 || c.Store.MaxRequestBytes > requestBytesMax:
+		return fmt.Errorf("--max-request-bytes %d is out of range: use 1 to %d", c.Store.MaxRequestBytes, uint64(requestBytesMax))
+	case c.Store.MaxTxnOps == 0:
+		return errors.New("--max-txn-ops 0 would refuse every transaction: the usual value is 128")
+	case c.Cluster.MaxLearners < 0:
+		return fmt.Errorf("--max-learners %d is negative: use at least 0", c.Cluster.MaxLearners)
+	case c.Gates.Enabled("LeaseCheckpointPersist") && !c.Gates.Enabled("LeaseCheckpoint"):
+		return errors.New("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint")
+	case strings.HasPrefix(c.Auth.Token, "jwt"):
+		return fmt.Errorf("--auth-token %q: JSON web tokens are not supported yet; use simple", c.Auth.Token)
+	case c.Auth.Token != "simple" && c.Auth.Token != "":
+		return fmt.Errorf("--auth-token %q is unknown: use simple", c.Auth.Token)
+	}
+	return nil
+}
+
+// requestBytesMax keeps a request and its framing inside the 32-bit lengths of the wire formats, bytes.
+const requestBytesMax = 1 << 30
+
+func (c *Config) checkTLS() error {
+	low, high := c.inactive["tls-min-version"], c.inactive["tls-max-version"]
+	for _, flag := range []string{"tls-min-version", "tls-max-version"} {
+		if v := c.inactive[flag]; !slices.Contains([]string{"", "TLS1.2", "TLS1.3"}, v) {
+			return fmt.Errorf("--%s %q is unknown: use TLS1.2 or TLS1.3", flag, v)
+		}
+	}
+	switch {
+	case high != "" && low > high:
+		return fmt.Errorf("min version (%s) is greater than max version (%s)", low, high)
+	case low == "TLS1.3" && c.inactive["cipher-suites"] != "":
+		return errors.New("cipher suites cannot be configured when only TLS1.3 is enabled")
+	}
+	return nil
+}
+
+// checkRefused ends the start for settings that must not be ignored silently.
+func (c *Config) checkRefused() error {
+	for i := range table {
+		s := &table[i]
+		if s.State == Refused && s.changed(c) {
+			return fmt.Errorf("--%s=%s cannot be honoured: %s. Remove the setting to start without it", s.Name, s.get(c), s.Why)
+		}
+	}
+	return nil
+}
