@@ -55,20 +55,21 @@ func (m *Compare) Size() int {
 	return n
 }
 
-// Append appends the encoded message to dst. The target's union is written also when it is zero.
+// Append appends the encoded message to dst. The target's union is written also when it is zero, and comes last: the
+// generated code writes members of a oneof after all other fields.
 func (m *Compare) Append(dst []byte) []byte {
 	dst = appendInt(dst, 1, int64(m.Result))
 	dst = appendInt(dst, 2, int64(m.Target))
 	dst = appendBytes(dst, 3, m.Key)
-	switch m.Union {
-	case UnionVersion, UnionCreate, UnionMod, UnionLease:
-		dst = appendVarint(append(dst, byte(m.Union)<<3|typeVarint), uint64(m.Number))
-	case UnionValue:
-		dst = append(appendLen(dst, 7, len(m.Value)), m.Value...)
-	}
 	if len(m.RangeEnd) > 0 {
 		dst = appendVarint(dst, 64<<3|typeBytes)
 		dst = append(appendVarint(dst, uint64(len(m.RangeEnd))), m.RangeEnd...)
+	}
+	switch m.Union {
+	case UnionVersion, UnionCreate, UnionMod, UnionLease:
+		return appendVarint(append(dst, byte(m.Union)<<3|typeVarint), uint64(m.Number))
+	case UnionValue:
+		return append(appendLen(dst, 7, len(m.Value)), m.Value...)
 	}
 	return dst
 }
@@ -234,8 +235,9 @@ func (m *TxnRequest) Append(dst []byte) []byte {
 	return dst
 }
 
+// merge is RequestOp's, but what an alternative other than txn nests in turn is not counted: nobody hostile writes responses.
 func (m *ResponseOp) merge(b []byte, deep int) error {
-	if deep < 4 && len(b) > 0 { // a RangeResponse nests two levels below: record and header
+	if deep == 0 {
 		return malformed("ResponseOp", 0, badDepth)
 	}
 	for i := 0; i < len(b); {
