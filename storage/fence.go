@@ -1,0 +1,153 @@
+package storage
+
+import (
+	"os"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// fence passes file operations through until the engine has failed; then it refuses those that change anything. It is also
+// where a failed write or sync of a file of the store is first seen, and it makes that a failure of the engine. Reading
+// goes on.
+//
+// A failed write of the manifest does not return at all. Pebble regards it as fatal and expects the process to end; it
+// holds the manifest's lock then, and not the engine's. To stop there keeps every other background job from touching the
+// manifest, while readers go on.
+type fence struct {
+	vfs.FS
+	health *health
+}
+
+func (f *fence) file(name string, file vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	own := f.PathDir(name) == f.health.dir || name == f.health.dir // a checkpoint elsewhere may fail alone
+	return &fencedFile{
+		File: file, health: f.health, own: own,
+		manifest: own && strings.HasPrefix(f.PathBase(name), "MANIFEST-"),
+	}, nil
+}
+
+// Create implements vfs.FS.
+func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := f.health.Err(); err != nil {
+		return nil, err
+	}
+	file, err := f.FS.Create(name, c)
+	return f.file(name, file, err)
+}
+
+// OpenReadWrite implements vfs.FS.
+func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	if err := f.health.Err(); err != nil {
+		return nil, err
+	}
+	file, err := f.FS.OpenReadWrite(name, c, o...)
+	return f.file(name, file, err)
+}
+
+// ReuseForWrite implements vfs.FS.
+func (f *fence) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := f.health.Err(); err != nil {
+		return nil, err
+	}
+	file, err := f.FS.ReuseForWrite(from, to, c)
+	return f.file(to, file, err)
+}
+
+// OpenDir implements vfs.FS.
+func (f *fence) OpenDir(name string) (vfs.File, error) {
+	file, err := f.FS.OpenDir(name)
+	return f.file(name, file, err)
+}
+
+// Link implements vfs.FS.
+func (f *fence) Link(from, to string) error {
+	if err := f.health.Err(); err != nil {
+		return err
+	}
+	return f.FS.Link(from, to)
+}
+
+// Rename implements vfs.FS.
+func (f *fence) Rename(from, to string) error {
+	if err := f.health.Err(); err != nil {
+		return err
+	}
+	return f.FS.Rename(from, to)
+}
+
+// Remove implements vfs.FS.
+func (f *fence) Remove(name string) error {
+	if err := f.health.Err(); err != nil {
+		return err
+	}
+	return f.FS.Remove(name)
+}
+
+// RemoveAll implements vfs.FS.
+func (f *fence) RemoveAll(name string) error {
+	if err := f.health.Err(); err != nil {
+		return err
+	}
+	return f.FS.RemoveAll(name)
+}
+
+// MkdirAll implements vfs.FS.
+func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
+	if err := f.health.Err(); err != nil {
+		return err
+	}
+	return f.FS.MkdirAll(dir, perm)
+}
+
+// Unwrap implements vfs.FS.
+func (f *fence) Unwrap() vfs.FS { return f.FS }
+
+// fencedFile is a file behind the fence.
+type fencedFile struct {
+	vfs.File
+	health   *health
+	own      bool // in the store's directory
+	manifest bool
+}
+
+// change runs a changing operation unless the engine has failed, and makes its error the engine's failure.
+func (f *fencedFile) change(op func() error) error {
+	err := f.health.Err()
+	if err == nil {
+		if err = op(); err != nil && f.own {
+			f.health.fail(err)
+		}
+	}
+	if err != nil && f.manifest {
+		select {} // see fence
+	}
+	return err
+}
+
+// Write implements vfs.File.
+func (f *fencedFile) Write(p []byte) (n int, err error) {
+	err = f.change(func() error { n, err = f.File.Write(p); return err })
+	return n, err
+}
+
+// WriteAt implements vfs.File.
+func (f *fencedFile) WriteAt(p []byte, off int64) (n int, err error) {
+	err = f.change(func() error { n, err = f.File.WriteAt(p, off); return err })
+	return n, err
+}
+
+// Sync implements vfs.File.
+func (f *fencedFile) Sync() error { return f.change(f.File.Sync) }
+
+// SyncData implements vfs.File.
+func (f *fencedFile) SyncData() error { return f.change(f.File.SyncData) }
+
+// SyncTo implements vfs.File.
+func (f *fencedFile) SyncTo(length int64) (full bool, err error) {
+	err = f.change(func() error { full, err = f.File.SyncTo(length); return err })
+	return full, err
+}

@@ -1,0 +1,38 @@
+package storage
+
+import (
+	"math"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// pebbleOptions maps our options to the engine's. Numbers that are not our options are chosen for this load: keys that
+// arrive almost in order, values that are mostly served from memory above, one writer.
+func pebbleOptions(o Options, h *health) *pebble.Options {
+	p := &pebble.Options{
+		FS:         &fence{FS: o.FS, health: h},
+		DisableWAL: true,
+		ReadOnly:   o.ReadOnly,
+		// The engine takes memtables out of the cache's budget; give them back.
+		CacheSize:    o.CacheBytes + o.MemTableBytes,
+		MemTableSize: uint64(o.MemTableBytes),
+		// Commit has its own limit, which unlike these ends when the disk fails.
+		MemTableStopWritesThreshold: math.MaxInt32,
+		L0StopWritesThreshold:       math.MaxInt32,
+		L0CompactionThreshold:       2,
+		LBaseMaxBytes:               64 << 20,
+		// A fixed version: a newer library must not change files on its own.
+		FormatMajorVersion:         pebble.FormatValueSeparation,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		EventListener:              h.listener(),
+		Logger:                     h,
+	}
+	p.Experimental.EnableColumnarBlocks = func() bool { return true }
+	// Two shards are enough for one writer and readers that seldom come here; each costs a goroutine.
+	p.Experimental.FileCacheShards = 2
+	p.Levels[0].BlockSize = 16 << 10
+	p.Levels[0].IndexBlockSize = 64 << 10
+	// Snappy while data moves, zstd level 1 at the bottom where it stays.
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
+	return p
+}
