@@ -1,0 +1,145 @@
+// Package command is the vocabulary of the replicated log: what an entry can ask for, how it is encoded, and what its
+// execution answers.
+//
+// It does not execute anything (state does) and does not know raft (node does). An entry's bytes are etcd's
+// InternalRaftRequest; Decode turns them into a Command whose Body is the client's own request message, and AppendEntry
+// makes them by splicing that message in. A Result travels back through the Waiter of the member that proposed.
+//
+// Invariants: every kind has exactly one row in the table; Decode of the same bytes gives the same Command on every member.
+package command
+
+import (
+	"fmt"
+
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/wire"
+)
+
+// Kind says what a command asks for.
+type Kind uint8
+
+// The kinds of commands.
+const (
+	Unknown Kind = iota // an entry this version does not know; it is refused the same way on every member
+	Empty               // raft's own empty entry at the start of a term
+	Put
+	DeleteRange
+	Txn
+	Compaction
+	LeaseGrant
+	LeaseRevoke
+	LeaseCheckpoint
+	Alarm
+	MemberAttributes
+	ClusterVersion
+	DowngradeInfo
+	ConfChange // a change of the raft configuration; not an InternalRaftRequest: Body is raftpb.ConfChange bytes
+	kinds
+)
+
+// Row is what the table says of one kind.
+type Row struct {
+	Kind  Kind
+	Name  string // the name in metrics and logs, as etcd's "op" label has it
+	Field int32  // the field of InternalRaftRequest that holds it, 0 when none
+	// DeniedByNoSpace commands are refused while a NOSPACE alarm is up. A Txn is refused only when one of its branches puts.
+	DeniedByNoSpace bool
+	// DeniedByCorrupt commands are refused while a CORRUPT alarm is up.
+	DeniedByCorrupt bool
+}
+
+var table = [kinds]Row{
+	{Kind: Unknown, Name: "Unknown"},
+	{Kind: Empty, Name: "Empty"},
+	{Put, "Put", wire.FieldPut, true, true},
+	{DeleteRange, "DeleteRange", wire.FieldDeleteRange, false, true},
+	{Txn, "Txn", wire.FieldTxn, true, true},
+	{Compaction, "Compaction", wire.FieldCompaction, false, true},
+	{LeaseGrant, "LeaseGrant", wire.FieldLeaseGrant, true, true},
+	{LeaseRevoke, "LeaseRevoke", wire.FieldLeaseRevoke, false, true},
+	{LeaseCheckpoint, "LeaseCheckpoint", wire.FieldLeaseCheckpoint, false, false},
+	{Alarm, "Alarm", wire.FieldAlarm, false, false},
+	{MemberAttributes, "ClusterMemberAttrSet", wire.FieldMemberAttrSet, false, false},
+	{ClusterVersion, "ClusterVersionSet", wire.FieldClusterVersionSet, false, false},
+	{DowngradeInfo, "DowngradeInfoSet", wire.FieldDowngradeInfoSet, false, false},
+	{Kind: ConfChange, Name: "ConfChange"},
+}
+
+// Table returns the rows of all kinds, in order of Kind.
+func Table() []Row { return append([]Row(nil), table[:]...) }
+
+// Row returns the kind's row; that of Unknown for a number that is no kind.
+func (k Kind) Row() *Row {
+	if k >= kinds {
+		k = Unknown
+	}
+	return &table[k]
+}
+
+func (k Kind) String() string { return k.Row().Name }
+
+// Command is one decoded entry of the log. Body aliases the entry's bytes.
+type Command struct {
+	Index        ids.Index
+	Term         ids.Term
+	ID           uint64 // finds the waiter on the member that proposed it; 0 when nobody waits
+	Username     string
+	AuthRevision uint64
+	Kind         Kind
+	Body         []byte // the request's message bytes
+}
+
+// AppendEntry appends the log entry that asks for kind with the given request bytes, which are spliced in unchanged.
+// It panics for a kind that is not written as an InternalRaftRequest.
+func AppendEntry(dst []byte, id uint64, kind Kind, body []byte) []byte {
+	m := entry(id, kind)
+	m.Body = body
+	return m.Append(dst)
+}
+
+func entry(id uint64, kind Kind) wire.Internal {
+	field := kind.Row().Field
+	if field == 0 {
+		panic(fmt.Sprintf("BUG: command %s has no form in the log", kind))
+	}
+	return wire.Internal{ID: id, Field: field}
+}
+
+// Decode reads a normal entry of the log. An empty entry is Empty. A request this version does not know gives kind Unknown
+// and no error; bytes that are no InternalRaftRequest give kind Unknown and an error. Index and Term are the caller's to set.
+func Decode(data []byte) (Command, error) {
+	if len(data) == 0 {
+		return Command{Kind: Empty}, nil
+	}
+	var m wire.Internal
+	if err := m.Unmarshal(data); err != nil {
+		return Command{Kind: Unknown}, fmt.Errorf("log entry of %d bytes is not an InternalRaftRequest: %w", len(data), err)
+	}
+	c := Command{ID: m.ID, Username: m.Username, AuthRevision: m.AuthRevision, Body: m.Body}
+	for i := range table {
+		if m.Field != 0 && table[i].Field == m.Field {
+			c.Kind = table[i].Kind
+		}
+	}
+	return c, nil
+}
+
+// Result is what one command answers. Only the fields of its kind are set. It is valid until the waiter's Complete returns;
+// byte slices in it are immutable and may be kept.
+type Result struct {
+	Err      error              // a fault, possibly wrapped; nil when the command took effect
+	Revision ids.Revision       // the store's revision after the command: what the response header carries
+	PrevKV   []byte             // Put: the replaced KeyValue in wire form, nil when there was none
+	Deleted  int64              // DeleteRange
+	PrevKVs  [][]byte           // DeleteRange: the deleted KeyValues in wire form
+	Txn      *wire.TxnResponse  // Txn; its own header holds only the revision
+	Lease    ids.LeaseID        // LeaseGrant
+	TTL      int64              // LeaseGrant, seconds
+	Alarms   []wire.AlarmMember // Alarm
+}
+
+// Waiter is told the result of a command that this member proposed: exactly once, on the apply goroutine or wherever the
+// proposal failed. Complete must not block.
+type Waiter interface {
+	Complete(*Result)
+}
