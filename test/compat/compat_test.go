@@ -1,0 +1,216 @@
+package compat
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"quorate.dev/quorate/test/compat/diff"
+	"quorate.dev/quorate/test/compat/proc"
+	"quorate.dev/quorate/test/compat/script"
+)
+
+// self makes a second etcd stand in for quorate: the suite must then find nothing.
+var self = os.Getenv("COMPAT_SELF") == "1"
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	proc.Cleanup()
+	os.Exit(code)
+}
+
+// pair is the judge and the server it is compared with.
+type pair struct {
+	judge, other *proc.Server
+}
+
+// startPair starts both servers with the same flags in parallel.
+func startPair(t *testing.T, other proc.Kind, flags ...string) *pair {
+	t.Helper()
+	p := &pair{}
+	dir := t.TempDir()
+	var errs [2]error
+	both(func() { p.judge, errs[0] = proc.Start(proc.Etcd, filepath.Join(dir, "judge"), flags...) },
+		func() { p.other, errs[1] = proc.Start(other, filepath.Join(dir, "other"), flags...) })
+	t.Cleanup(p.kill)
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func (p *pair) kill() {
+	for _, s := range []*proc.Server{p.judge, p.other} {
+		if s != nil {
+			s.Kill()
+		}
+	}
+}
+
+// both runs f and g at the same time.
+func both(f, g func()) {
+	var wg sync.WaitGroup
+	wg.Go(f)
+	wg.Go(g)
+	wg.Wait()
+}
+
+// opponent is the kind of server that is compared with the judge.
+func opponent() proc.Kind {
+	if self {
+		return proc.Etcd
+	}
+	return proc.Quorate
+}
+
+// run performs the case on both servers of the pair.
+func (p *pair) run(c script.Case) (judge, other script.Trace) {
+	both(func() { judge = script.Run(c, target(&p.judge)) }, func() { other = script.Run(c, target(&p.other)) })
+	return judge, other
+}
+
+// target shows a server to a scenario. Restart replaces the server in place.
+func target(s **proc.Server) *script.Target {
+	return &script.Target{Conn: (*s).Conn(), Restart: func() (*grpc.ClientConn, error) {
+		next, err := (*s).Restart()
+		if err != nil {
+			return nil, err
+		}
+		*s = next
+		return next.Conn(), nil
+	}}
+}
+
+// verdict is what comparing two traces of a case came to.
+type verdict struct {
+	wrong   []string        // reasons to fail
+	allowed map[string]bool // chosen differences that were seen
+}
+
+// compare judges the traces. With stale set, a chosen difference that does not show is wrong, too.
+func compare(judge, other script.Trace, stale bool) verdict {
+	v := verdict{allowed: map[string]bool{}}
+	for _, f := range judge.Failed {
+		v.wrong = append(v.wrong, "etcd itself does not meet: "+f)
+	}
+	for _, f := range other.Failed {
+		v.wrong = append(v.wrong, "not met: "+f)
+	}
+	for i := range max(len(judge.Entries), len(other.Entries)) {
+		if i >= len(judge.Entries) || i >= len(other.Entries) {
+			v.wrong = append(v.wrong, fmt.Sprintf("one run ended after %d statements, the other after %d", len(judge.Entries), len(other.Entries)))
+			break
+		}
+		j, o := judge.Entries[i], other.Entries[i]
+		lines := diff.Compare(j.Facts, o.Facts)
+		switch {
+		case j.Known != "" && len(lines) > 0:
+			v.allowed[j.Known] = true
+		case j.Known != "" && stale:
+			v.wrong = append(v.wrong, fmt.Sprintf("%s: the chosen difference %q does not show any more", j.At, j.Known))
+		case len(lines) > 0:
+			v.wrong = append(v.wrong, j.At+"\n    "+strings.Join(lines, "\n    "))
+		}
+	}
+	return v
+}
+
+// TestScenarios runs all of testdata/*.case.
+func TestScenarios(t *testing.T) {
+	cases, err := script.Load("testdata/*.case")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, d := range Known {
+		names[d.Name] = true
+	}
+	for _, c := range cases {
+		for _, s := range c.Steps {
+			if s.Known != "" && !names[s.Known] {
+				t.Errorf("%s:%d: no chosen difference is called %q", c.File, s.Line, s.Known)
+			}
+		}
+	}
+	t.Logf("%d scenarios", len(cases))
+	t.Run("shared", func(t *testing.T) { runShared(t, opponent(), cases) })
+	t.Run("own", func(t *testing.T) {
+		for _, c := range cases {
+			if !c.Fresh {
+				continue
+			}
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				flags := append([]string{"--unsafe-no-fsync"}, c.Flags...)
+				runCase(t, startPair(t, opponent(), flags...), c)
+			})
+		}
+	})
+}
+
+// runShared runs the cases that can share servers one after the other. A failing case may have left the two servers in
+// different states, so the next one gets new servers.
+func runShared(t *testing.T, other proc.Kind, cases []script.Case) {
+	var p *pair
+	for _, c := range cases {
+		if c.Fresh {
+			continue
+		}
+		t.Run(c.Name, func(st *testing.T) {
+			if p == nil {
+				p = startPair(t, other, "--unsafe-no-fsync")
+			}
+			ok := runCase(st, p, c)
+			if ok {
+				ok = sweep(st, p)
+			}
+			if !ok {
+				p.kill()
+				p = nil
+			}
+		})
+	}
+}
+
+func runCase(t *testing.T, p *pair, c script.Case) bool {
+	start := time.Now()
+	judge, other := p.run(c)
+	v := compare(judge, other, !self && p.other.Kind == proc.Quorate)
+	for _, w := range v.wrong {
+		t.Error(w)
+	}
+	for name := range v.allowed {
+		t.Logf("differs as chosen: %s", name)
+	}
+	if len(v.wrong) > 0 {
+		t.Logf("end of the %s log:\n%s", p.other.Kind, p.other.LogTail(1500))
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Logf("took %v", d)
+	}
+	return len(v.wrong) == 0
+}
+
+// sweep removes what a case left behind: alarms, leases and keys. It does the same on both servers and checks that it
+// ended the same.
+func sweep(t *testing.T, p *pair) bool {
+	clean, err := script.Parse("sweep", "case sweep\nAlarm action:DEACTIVATE memberID:$member alarm:NOSPACE\n"+
+		"Alarm action:DEACTIVATE memberID:$member alarm:CORRUPT\nDeleteRange key:\"\\000\" range_end:\"\\000\"\nLeaseLeases\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge, other := p.run(clean[0])
+	v := compare(judge, other, false)
+	for _, w := range v.wrong {
+		t.Errorf("while cleaning up: %s", w)
+	}
+	return len(v.wrong) == 0
+}

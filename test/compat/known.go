@@ -1,0 +1,12 @@
+package compat
+
+// Difference is a behaviour in which quorate departs from etcd on purpose. A scenario names it before the statement
+// whose answer differs; the suite fails if the difference is not there, so that the table cannot outlive the code.
+type Difference struct {
+	Name   string // as scenarios refer to it
+	Row    string // id of its row in docs/COMPAT.md
+	Reason string
+}
+
+// Known lists all allowed differences.
+var Known = []Difference{}
