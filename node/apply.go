@@ -1,0 +1,248 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/storage"
+)
+
+// applyQueue brings committed entries to the apply goroutine, in order. Raft bounds it: it hands out at most
+// limits.ApplyOutstanding bytes that are not yet acknowledged.
+type applyQueue struct {
+	mu       sync.Mutex
+	messages []*raftpb.Message
+	spare    []*raftpb.Message
+	wake     chan struct{}
+	tidy     atomic.Bool // look after the retention of the log
+}
+
+func (q *applyQueue) put(m *raftpb.Message) {
+	q.mu.Lock()
+	q.messages = append(q.messages, m)
+	q.mu.Unlock()
+	ring(q.wake)
+}
+
+// take returns all messages; they are valid until the next call.
+func (q *applyQueue) take() []*raftpb.Message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.spare)
+	q.messages, q.spare = q.spare[:0], q.messages
+	return q.spare
+}
+
+func (q *applyQueue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.messages) == 0
+}
+
+// Bounds of background work in the apply goroutine.
+const (
+	// backgroundEvery is after how many batches a step of background work runs even if more entries wait, so that a busy
+	// store is tidied up too.
+	backgroundEvery = 64
+	// slowApply is what a batch may take before it is reported (source: etcd's warning-apply-duration).
+	slowApply = 100 * time.Millisecond
+)
+
+// applier is the apply goroutine: it decodes committed entries, gives them to the machine in batches, and answers those who
+// wait for them. It is the only one that calls the machine.
+type applier struct {
+	h           *Host
+	retention   retention
+	lastAtStart ids.Index // entries up to here are of an earlier run, nobody waits for them
+	ready       ids.Term  // the newest term that Observer.LeaderReady knows
+
+	cmds      []command.Command
+	results   []command.Result
+	waiters   []command.Waiter
+	responses []*raftpb.Message // of storage-apply messages whose entries are all in this batch or before
+	bytes     int               // data of cmds
+	change    *raftpb.ConfChange
+	batches   int // since the last background step
+	more      bool
+}
+
+func newApplier(h *Host, lastAtStart ids.Index, mark storage.Mark) *applier {
+	return &applier{h: h, lastAtStart: lastAtStart, retention: retention{h: h, applied: mark.Index}, more: true}
+}
+
+func (a *applier) run() {
+	for {
+		if a.h.ended() {
+			return
+		}
+		ok := true
+		if messages := a.h.applies.take(); len(messages) > 0 {
+			ok = a.apply(messages)
+		} else if a.more {
+			ok = a.background()
+		} else {
+			select {
+			case <-a.h.applies.wake:
+			case <-a.h.life.end:
+			}
+		}
+		a.h.reads.release(a.h.gauges.applied.Load())
+		if a.h.applies.tidy.Swap(false) {
+			ok = ok && a.retention.tidy()
+		}
+		if !ok {
+			return
+		}
+	}
+}
+
+// background does one bounded step of housekeeping and reports whether the member may go on.
+func (a *applier) background() bool {
+	more, err := a.h.cfg.Machine.Background(limits.ScrubBatchRevs)
+	if err != nil {
+		a.h.fail(fmt.Errorf("node: housekeeping of the store failed: %w", err))
+		return false
+	}
+	a.more, a.batches = more, 0
+	return true
+}
+
+// apply puts the entries of the messages into batches. It reports whether the member may go on.
+func (a *applier) apply(messages []*raftpb.Message) bool {
+	for _, m := range messages {
+		for _, e := range m.GetEntries() {
+			if err := a.decode(e); err != nil {
+				a.h.fail(err)
+				return false
+			}
+			full := len(a.cmds) >= limits.ApplyBatchEntries || a.bytes >= limits.ApplyBatchBytes
+			// What follows a change of members is applied after raft knows of the change.
+			if (full || a.change != nil) && !a.flush() {
+				return false
+			}
+		}
+		a.responses = append(a.responses, m.GetResponses()...)
+	}
+	return a.flush()
+}
+
+// decode adds one entry to the batch.
+func (a *applier) decode(e *raftpb.Entry) error {
+	var cmd command.Command
+	var err error
+	switch e.GetType() {
+	case raftpb.EntryNormal:
+		cmd, err = command.Decode(e.GetData())
+	case raftpb.EntryConfChange:
+		a.change = &raftpb.ConfChange{}
+		err = proto.Unmarshal(e.GetData(), a.change)
+		cmd = command.Command{Kind: command.ConfChange, ID: a.change.GetId(), Body: e.GetData()}
+	default:
+		err = fmt.Errorf("entries of type %v are not known to this release", e.GetType())
+	}
+	if err != nil {
+		return fmt.Errorf("node: committed entry %d of term %d cannot be understood; the log is damaged or a newer release wrote it: %w", e.GetIndex(), e.GetTerm(), err)
+	}
+	cmd.Index, cmd.Term = ids.Index(e.GetIndex()), ids.Term(e.GetTerm())
+	if cmd.Index <= a.lastAtStart {
+		cmd.ID = 0
+	}
+	a.cmds = append(a.cmds, cmd)
+	a.bytes += len(e.GetData())
+	return nil
+}
+
+// flush applies the batch and answers for it: the machine first, so that whoever is answered can read what was written, and
+// raft last, so that it never hands out more than the queue may hold. It reports whether the member may go on.
+func (a *applier) flush() bool {
+	if len(a.cmds) > 0 && !a.machine() {
+		return false
+	}
+	if a.change != nil {
+		a.h.inbox.put(event{change: a.change})
+	}
+	if len(a.responses) > 0 {
+		a.h.inbox.put(event{messages: append([]*raftpb.Message(nil), a.responses...)})
+	}
+	clear(a.cmds)
+	clear(a.responses)
+	a.cmds, a.responses, a.bytes, a.change = a.cmds[:0], a.responses[:0], 0, nil
+	return true
+}
+
+// machine applies the commands, publishes how far the state is, and answers the waiters.
+func (a *applier) machine() bool {
+	h, n := a.h, len(a.cmds)
+	first, last := &a.cmds[0], &a.cmds[n-1]
+	h.gauges.taken.Store(uint64(last.Index))
+	if cap(a.results) < n {
+		a.results = make([]command.Result, n, 2*n)
+		a.waiters = make([]command.Waiter, n, 2*n)
+	}
+	a.results, a.waiters = a.results[:n], a.waiters[:n]
+	began := h.cfg.Clock.Now()
+	if err := h.cfg.Machine.Apply(a.cmds, a.results); err != nil {
+		h.fail(fmt.Errorf("node: entries %d to %d could not be applied: %w", first.Index, last.Index, err))
+		return false
+	}
+	a.observe(n, h.cfg.Clock.Now().Sub(began))
+	h.gauges.applied.Store(uint64(last.Index))
+	h.gauges.own.Store(uint64(last.Term))
+	if last.Term > a.ready {
+		a.announce(last.Term)
+	}
+	if h.failed() {
+		return false
+	}
+	count, bytes := h.registry.take(a.cmds, a.waiters)
+	for i, w := range a.waiters {
+		if w != nil {
+			w.Complete(&a.results[i])
+		}
+	}
+	h.settle(count, int64(bytes))
+	if a.change != nil && a.results[n-1].Err != nil {
+		// The machine refused it. Raft must hear of it all the same; without a node it changes nothing there.
+		a.change.NodeId = proto.Uint64(raft.None)
+	}
+	clear(a.waiters)
+	clear(a.results)
+	a.more = true
+	if a.batches++; a.batches >= backgroundEvery && !a.background() {
+		return false
+	}
+	return a.retention.note(last.Index, a.bytes)
+}
+
+func (a *applier) observe(n int, took time.Duration) {
+	if f := a.h.cfg.Observer.BatchApplied; f != nil {
+		f(n, took)
+	}
+	if took > slowApply {
+		a.h.gauges.slowApplies.Add(1)
+		a.h.cfg.Logger.Warn("applying a batch took long", zap.Duration("took", took),
+			zap.Duration("expected", slowApply), zap.Int("entries", n), zap.Int("bytes", a.bytes))
+	}
+}
+
+// announce reports that the first entry of the term that this member leads is applied, and so everything before it.
+func (a *applier) announce(term ids.Term) {
+	lead := a.h.gauges.leader.Load()
+	if !lead.Self || lead.Term != term {
+		return
+	}
+	a.ready = term
+	if f := a.h.cfg.Observer.LeaderReady; f != nil {
+		f(term)
+	}
+}

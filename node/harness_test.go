@@ -1,0 +1,279 @@
+package node_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/clock"
+	"quorate.dev/quorate/node"
+	"quorate.dev/quorate/storage"
+)
+
+const self ids.MemberID = 0x8e9e05c52164694d
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+var timing = node.Timing{Tick: 100 * time.Millisecond, ElectionTicks: 10}
+
+// patience bounds how long a test waits for something that must happen; it decides nothing when all is well.
+const patience = 20 * time.Second
+
+// memLog is a log in memory that can be stopped and made to fail.
+type memLog struct {
+	mu       sync.Mutex
+	hard     *raftpb.HardState
+	entries  []*raftpb.Entry
+	released ids.Index
+	writes   int
+	syncs    int
+	err      error
+	gate     chan struct{} // when set, every append waits for a token
+}
+
+func (l *memLog) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool) error {
+	l.mu.Lock()
+	gate := l.gate
+	l.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	if hs != nil {
+		l.hard = proto.Clone(hs).(*raftpb.HardState)
+	}
+	for _, e := range entries {
+		for len(l.entries) > 0 && l.entries[len(l.entries)-1].GetIndex() >= e.GetIndex() {
+			l.entries = l.entries[:len(l.entries)-1]
+		}
+		l.entries = append(l.entries, e)
+	}
+	l.writes++
+	if sync {
+		l.syncs++
+	}
+	return nil
+}
+
+func (l *memLog) Release(upto ids.Index) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.released = upto
+	return nil
+}
+
+func (l *memLog) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+}
+
+func (l *memLog) snapshot() (*raftpb.HardState, []*raftpb.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hard, append([]*raftpb.Entry(nil), l.entries...)
+}
+
+// machine records what is applied. Its result for a command is the command's index as revision.
+type machine struct {
+	mu         sync.Mutex
+	mark       storage.Mark
+	applied    []command.Command // bodies copied
+	batches    int
+	largest    int
+	err        error
+	refuse     func(command.Command) error
+	gate       chan struct{} // when set, every batch waits for a token
+	background func() bool
+}
+
+func (m *machine) Applied() storage.Mark { return m.mark }
+
+func (m *machine) Apply(cmds []command.Command, results []command.Result) error {
+	if m.gate != nil {
+		<-m.gate
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	for i, c := range cmds {
+		if c.Index != m.mark.Index+1 || c.Term < m.mark.Term {
+			return fmt.Errorf("entry %d of term %d after %v", c.Index, c.Term, m.mark)
+		}
+		c.Body = append([]byte(nil), c.Body...)
+		m.applied = append(m.applied, c)
+		m.mark = storage.Mark{Index: c.Index, Term: c.Term}
+		results[i].Revision = ids.Revision(c.Index)
+		if m.refuse != nil {
+			results[i].Err = m.refuse(c)
+		}
+	}
+	m.batches++
+	m.largest = max(m.largest, len(cmds))
+	return nil
+}
+
+func (m *machine) Background(int) (bool, error) {
+	if m.background == nil {
+		return false, nil
+	}
+	return m.background(), nil
+}
+
+func (m *machine) commands() []command.Command {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]command.Command(nil), m.applied...)
+}
+
+// answer is a waiter that hands its result to the test.
+type answer struct {
+	t    testing.TB
+	once sync.Once
+	done chan command.Result
+}
+
+func wait(t testing.TB) *answer { return &answer{t: t, done: make(chan command.Result, 1)} }
+
+func (a *answer) Complete(r *command.Result) {
+	again := true
+	a.once.Do(func() { again = false; a.done <- *r })
+	if again {
+		a.t.Error("a waiter was answered twice")
+	}
+}
+
+func (a *answer) get() command.Result {
+	a.t.Helper()
+	select {
+	case r := <-a.done:
+		return r
+	case <-time.After(patience):
+		require.FailNow(a.t, "no answer to a proposal")
+		panic("unreachable")
+	}
+}
+
+func (a *answer) waiting() bool { return len(a.done) == 0 }
+
+// member is one host with what surrounds it.
+type member struct {
+	t       testing.TB
+	host    *node.Host
+	log     *memLog
+	machine *machine
+	clock   *clock.Manual
+	ready   chan ids.Term
+	changes chan node.Leadership
+}
+
+// newMember returns a member with a bootstrapped log that is not started yet.
+func newMember(t testing.TB, founders ...ids.MemberID) *member {
+	m := &member{
+		t: t, log: &memLog{}, machine: &machine{}, clock: clock.NewManual(epoch),
+		ready: make(chan ids.Term, 16), changes: make(chan node.Leadership, 64),
+	}
+	if len(founders) == 0 {
+		founders = []ids.MemberID{self}
+	}
+	var peers []node.Peer
+	for _, id := range founders {
+		peers = append(peers, node.Peer{ID: id, Context: []byte(`{"id":1}`)})
+	}
+	_, _, err := node.Bootstrap(m.log, peers)
+	require.NoError(t, err)
+	return m
+}
+
+func (m *member) config() node.Config {
+	hs, entries := m.log.snapshot()
+	return node.Config{
+		Member: self, Log: m.log, HardState: hs, Entries: entries, Machine: m.machine, Timing: timing, Clock: m.clock,
+		Observer: node.Observer{
+			LeaderReady:   func(term ids.Term) { m.ready <- term },
+			LeaderChanged: func(l node.Leadership) { m.changes <- l },
+		},
+	}
+}
+
+func (m *member) start(change ...func(*node.Config)) *member {
+	m.t.Helper()
+	c := m.config()
+	for _, f := range change {
+		f(&c)
+	}
+	h, err := node.Start(c)
+	require.NoError(m.t, err)
+	m.host = h
+	m.t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = h.Stop(ctx)
+	})
+	return m
+}
+
+// lead waits until the member leads and is ready.
+func (m *member) lead() *member {
+	m.t.Helper()
+	select {
+	case <-m.ready:
+	case <-m.host.Done():
+		require.FailNow(m.t, "the host ended", "%v", m.host.Err())
+	case <-time.After(patience):
+		require.FailNow(m.t, "no leadership")
+	}
+	return m
+}
+
+func (m *member) put(body string) *answer {
+	a := wait(m.t)
+	m.host.Propose(command.Put, []byte(body), a)
+	return a
+}
+
+// pass moves the clock on, tick by tick, until cond holds.
+func (m *member) pass(cond func() bool) {
+	m.t.Helper()
+	limit := time.Now().Add(patience)
+	for !cond() {
+		require.True(m.t, time.Now().Before(limit), "the condition did not come true")
+		m.clock.Advance(timing.Tick)
+		runtime.Gosched()
+	}
+}
+
+func (m *member) stop() {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	require.NoError(m.t, m.host.Stop(ctx))
+}
+
+// numbered encodes and decodes a body that carries two numbers.
+func numbered(a, b int) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(a)), uint32(b))
+}
+
+func numbers(body []byte) (a, b int) {
+	return int(binary.BigEndian.Uint32(body)), int(binary.BigEndian.Uint32(body[4:]))
+}
+
+var errDisk = errors.New("write /data/wal/3.wal: input/output error")

@@ -1,0 +1,308 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/invariant"
+	"quorate.dev/quorate/limits"
+)
+
+// tidyTicks is how often, in ticks, the retention of the log is looked at even when little is written.
+const tidyTicks = 50
+
+// loop is the loop goroutine: it owns raft. Nothing else calls raft, and the loop never waits for a disk, a peer or a
+// client.
+type loop struct {
+	h     *Host
+	rn    *raft.RawNode
+	store *store
+	self  *uint64 // this member's id, as raft's messages hold it
+	batch batch
+
+	retry     []*chunk // proposals that raft dropped, oldest first
+	appending int      // storage-append messages that the log has not finished
+	applied   uint64   // what raft knows to be applied
+	ticks     int
+
+	campaign  bool // begin an election as soon as this member is the only voter
+	transfers []transfer
+	groupState
+	readState
+}
+
+// groupState is the group as raft last reported it.
+type groupState struct {
+	role raft.StateType
+	lead uint64
+	term uint64
+	conf *raftpb.ConfState
+}
+
+// readState is the loop's part of the read barrier.
+type readState struct {
+	readRound   uint64 // number of the newest round
+	readPending bool   // it is not answered
+	readAt      int64  // when it was last asked, coarse clock
+}
+
+func newLoop(h *Host, rec *recovered) (*loop, error) {
+	c := &h.cfg
+	rn, err := raft.NewRawNode(&raft.Config{
+		ID:                       uint64(c.Member),
+		ElectionTick:             c.Timing.ElectionTicks,
+		HeartbeatTick:            c.Timing.HeartbeatTicks,
+		Storage:                  rec.store,
+		Applied:                  uint64(rec.mark.Index),
+		AsyncStorageWrites:       true,
+		MaxSizePerMsg:            limits.RaftMessageBytes,
+		MaxInflightMsgs:          limits.RaftInflight,
+		MaxCommittedSizePerReady: limits.ApplyOutstanding,
+		CheckQuorum:              true,
+		PreVote:                  c.PreVote,
+		Logger:                   raftLogger{c.Logger.Named("raft").Sugar()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("node: start raft: %w", err)
+	}
+	return &loop{
+		h: h, rn: rn, store: rec.store, self: proto.Uint64(uint64(c.Member)), campaign: true,
+		applied: uint64(rec.mark.Index), groupState: groupState{term: rec.store.hard.GetTerm(), conf: rec.store.conf},
+	}, nil
+}
+
+func (l *loop) run() {
+	ticker := l.h.cfg.Clock.NewTicker(l.h.cfg.Timing.Tick)
+	defer ticker.Stop()
+	defer l.h.inbox.close()
+	defer l.abortTransfers()
+	for {
+		l.turn()
+		select {
+		case <-ticker.C:
+			l.tick()
+		case <-l.h.inbox.wake:
+			l.h.gauges.now.Store(l.h.cfg.Clock.Now().UnixNano())
+		case <-l.h.life.end:
+			return
+		}
+	}
+}
+
+// turn brings raft up to date with everything that has come in, and carries out what raft wants.
+func (l *loop) turn() {
+	for _, e := range l.h.inbox.take() {
+		l.handle(e)
+	}
+	l.start()
+	l.propose(false)
+	l.serveReads()
+	for l.rn.HasReady() {
+		l.ready()
+	}
+}
+
+func (l *loop) handle(e event) {
+	l.store.append(e.durable)
+	l.appending -= e.appended
+	if e.change != nil {
+		l.conf = l.rn.ApplyConfChange(e.change)
+		l.publish()
+	}
+	for _, m := range e.messages {
+		if m.GetTo() != *l.self {
+			l.h.cfg.Transport.Send([]*raftpb.Message{m})
+			continue
+		}
+		// The errors here are a dropped proposal, which is not stepped here, and a response of somebody who is no member
+		// any more, which raft is right to ignore.
+		_ = l.rn.Step(m)
+		if m.GetType() == raftpb.MsgStorageApplyResp {
+			l.applied = m.GetEntries()[len(m.GetEntries())-1].GetIndex()
+			l.store.trim(l.applied)
+		}
+	}
+	if e.call != nil {
+		e.call(l)
+	}
+}
+
+// tick advances raft's time and looks after everything that depends on time.
+func (l *loop) tick() {
+	now := l.h.cfg.Clock.Now()
+	l.h.gauges.now.Store(now.UnixNano())
+	l.rn.Tick()
+	l.propose(true)
+	oldest := now.Add(-l.h.cfg.Timing.RequestTimeout()).UnixNano()
+	l.h.failItems(l.h.registry.expire(oldest), l.timeout)
+	l.h.reads.fail(oldest, fault.Timeout)
+	l.expireTransfers(now)
+	if l.ticks++; l.ticks%tidyTicks == 0 {
+		l.h.applies.tidy.Store(true)
+		ring(l.h.applies.wake)
+	}
+}
+
+// start begins the first election at once when nobody else has a vote, instead of waiting for an election timeout. All that
+// is known to be committed must be applied first, because raft refuses while a member change is on its way.
+func (l *loop) start() {
+	if !l.campaign || !l.sole() || l.applied < l.h.gauges.committed.Load() {
+		return
+	}
+	l.campaign = false
+	if err := l.rn.Campaign(); err != nil {
+		l.h.cfg.Logger.Sugar().Warnf("could not start the first election, waiting for the election timeout: %v", err)
+	}
+}
+
+// sole reports whether this member is the only voter.
+func (l *loop) sole() bool {
+	v := l.conf.GetVoters()
+	return len(v) == 1 && v[0] == *l.self && len(l.conf.GetVotersOutgoing()) == 0
+}
+
+// propose gives raft what has been proposed, a chunk in each step. While the log is writing it waits until enough has come
+// together (see overlapEntries), unless all is set.
+func (l *loop) propose(all bool) {
+	for len(l.retry) > 0 {
+		c := l.retry[0]
+		// A chunk of which nobody waits for anything any more need not be proposed; those of one whose waiters have timed
+		// out in part may still take effect, as after any timeout.
+		if oldest, ok := l.h.registry.oldest(); ok && oldest <= c.items[len(c.items)-1].id {
+			if !l.step(c) {
+				break
+			}
+		}
+		l.retry = l.retry[1:]
+	}
+	least := 1
+	if l.appending > 0 && !all {
+		least = overlapEntries
+	}
+	for c := l.h.proposals.take(least); c != nil; c = l.h.proposals.take(least) {
+		l.h.registry.add(c.items)
+		// Later proposals do not overtake earlier ones.
+		if len(l.retry) > 0 || !l.step(c) {
+			l.retry = append(l.retry, c)
+		}
+	}
+}
+
+// step proposes one chunk and reports whether raft took it. It does not while there is no leader, or while the leadership is
+// being handed over; then the chunk is proposed again at every turn until its waiters time out.
+func (l *loop) step(c *chunk) bool {
+	if l.lead == raft.None {
+		return false
+	}
+	m := l.batch.message(l.self, c)
+	if err := l.rn.Step(m); err != nil {
+		return false
+	}
+	if m.To == nil {
+		l.h.proposals.recycle(c) // raft leads and has copied the entries
+	} else {
+		l.batch = batch{} // raft forwards this very message to the leader
+	}
+	return true
+}
+
+// ready carries out what raft wants: first the news about leadership, so that whoever applies an entry of a term knows who
+// leads it, then messages and storage work.
+func (l *loop) ready() {
+	rd := l.rn.Ready()
+	if !raft.IsEmptyHardState(rd.HardState) {
+		l.term = rd.GetTerm()
+		l.h.gauges.committed.Store(rd.GetCommit())
+	}
+	if rd.SoftState != nil {
+		l.role, l.lead = rd.RaftState, rd.Lead
+	}
+	l.publish()
+	l.readConfirmed(rd.ReadStates)
+	var remote []*raftpb.Message
+	for _, m := range rd.Messages {
+		switch m.GetTo() {
+		case raft.LocalAppendThread:
+			if m.GetSnapshot() != nil {
+				invariant.Failed("raft wants to install a snapshot at index %d, but nobody can have sent one", m.GetSnapshot().GetMetadata().GetIndex())
+			}
+			l.appending++
+			l.h.appends.put(m)
+		case raft.LocalApplyThread:
+			l.h.applies.put(m)
+		default:
+			remote = append(remote, m)
+		}
+	}
+	if len(remote) > 0 {
+		l.h.cfg.Transport.Send(remote)
+	}
+}
+
+// publish makes changes of term, leader and voters known.
+func (l *loop) publish() {
+	self := l.role == raft.StateLeader
+	var sole uint64
+	if self && l.sole() {
+		sole = l.term
+	}
+	l.h.gauges.sole.Store(sole)
+	old := l.h.gauges.leader.Load()
+	lead := Leadership{Term: ids.Term(l.term), Leader: ids.MemberID(l.lead), Self: self}
+	if lead == old.Leadership {
+		return
+	}
+	next := &leaderState{Leadership: lead, since: old.since, last: old.last}
+	if lead.Leader != old.Leader {
+		now := l.h.cfg.Clock.Now()
+		next.since = time.Time{}
+		if lead.Leader != 0 {
+			next.since, next.last = now, now
+			l.h.gauges.leaderChanges.Add(1)
+		}
+	}
+	l.h.gauges.leader.Store(next)
+	l.settleTransfers(lead.Leader)
+	if f := l.h.cfg.Observer.LeaderChanged; f != nil {
+		f(lead)
+	}
+}
+
+// timeout says why a proposal made at start was not applied in time (source: etcd's parseProposeCtxErr): it overlapped with
+// the loss of a leader, or the member that must commit it could not reach those it needs, or neither is known.
+func (l *loop) timeout(start int64) error {
+	began := time.Unix(0, start)
+	lead := l.h.gauges.leader.Load()
+	lost := lead.last.Add(-2 * l.h.cfg.Timing.Election())
+	if !lead.last.IsZero() && began.After(lost) && began.Before(lead.last) {
+		return fault.TimeoutDueToLeaderFail
+	}
+	connected := func(id uint64) bool {
+		since := l.h.cfg.Transport.ActiveSince(ids.MemberID(id))
+		return !since.IsZero() && since.Before(began)
+	}
+	switch {
+	case lead.Leader == 0:
+		return fault.Timeout
+	case !lead.Self && !connected(l.lead), lead.Self && !l.quorum(connected):
+		return fault.TimeoutDueToConnectionLost
+	}
+	return fault.Timeout
+}
+
+// quorum reports whether a majority of the voters, this member included, is connected.
+func (l *loop) quorum(connected func(uint64) bool) bool {
+	n := 0
+	for _, id := range l.conf.GetVoters() {
+		if id == *l.self || connected(id) {
+			n++
+		}
+	}
+	return n > len(l.conf.GetVoters())/2
+}
