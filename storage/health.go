@@ -47,7 +47,10 @@ func (h *health) Err() error {
 
 func (h *health) listener() *pebble.EventListener {
 	return &pebble.EventListener{
-		BackgroundError: h.fail,
+		BackgroundError: func(err error) {
+			h.endIfFailed()
+			h.fail(err)
+		},
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
 			h.fail(fmt.Errorf("file %s is damaged, restore the store from a snapshot or another member: %w", i.Path, i.Details))
 		},
@@ -62,8 +65,8 @@ func (h *health) listener() *pebble.EventListener {
 	}
 }
 
-// endIfFailed ends a background goroutine that would repeat failed work. These calls come with the engine's lock held
-// under a deferred unlock.
+// endIfFailed ends a background goroutine that would otherwise repeat failed work without a pause. The engine calls with
+// its lock not held, or held under a deferred unlock.
 func (h *health) endIfFailed() {
 	if h.Err() != nil {
 		runtime.Goexit()
