@@ -1,0 +1,80 @@
+package mvcc
+
+import (
+	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/storage"
+)
+
+// Compact makes revisions below rev unreadable from the next View on, and writes that intention to the batch; Scrub removes
+// them. Errors: fault.Compacted when rev is not above the last compaction, fault.FutureRev.
+func (s *Store) Compact(b *storage.Batch, rev ids.Revision) error {
+	switch {
+	case rev <= s.compacted:
+		return fault.Compacted
+	case rev > s.rev:
+		return fault.FutureRev
+	}
+	s.compacted = rev
+	var buf [revisionBytes]byte
+	b.Set(scheduledKey, appendRevision(buf[:0], rev, 0, false))
+	s.garbage.pending = true
+	return nil
+}
+
+// Scrubbing says whether a compaction has records left to remove.
+func (s *Store) Scrubbing() bool { return s.garbage.pending }
+
+// Scrub removes at most max records that the last compaction made unreadable, from memory and through the batch from the
+// engine, and says whether there may be more. The last step writes that the compaction is finished. It costs what it
+// removes. No Tx may be open.
+func (s *Store) Scrub(b *storage.Batch, max int) (more bool) {
+	if !s.garbage.pending {
+		return false
+	}
+	// Readers that find the floor at or below their revision after they have read know that nothing below was cut before.
+	s.floor.Store(int64(s.compacted))
+	for range max {
+		if !s.scrubOne(b) {
+			var buf [revisionBytes]byte
+			b.Set(finishedKey, appendRevision(buf[:0], s.compacted, 0, false))
+			s.garbage.pending = false
+			return false
+		}
+	}
+	return true
+}
+
+// scrubOne removes one record; false says that there is none to remove.
+//
+// A superseded version and a tombstone of one key are never due at the same revision out of order: the tombstone is due
+// above its main revision and the version below it at that revision. So versions that are due go first, and whatever is
+// behind a version that goes has gone before it, but for tombstones that stayed in the chain below.
+func (s *Store) scrubOne(b *storage.Batch) bool {
+	if next, ok := s.garbage.versions.peek(); ok && next.main <= s.compacted {
+		s.garbage.versions.pop()
+		s.erase(b, next.prev.Load())
+		next.prev.Store(nil)
+		return true
+	}
+	if g, ok := s.garbage.tombstones.peek(); ok && g.v.main < s.compacted {
+		s.garbage.tombstones.pop()
+		s.erase(b, g.v)
+		// A tombstone below a newer version stays in memory until that version goes: it says "no value" as well as the
+		// end of the chain does.
+		if g.e.head.Load() == g.v {
+			s.dead.remove(g.e)
+			s.table.remove(g.e)
+		}
+		return true
+	}
+	return false
+}
+
+// erase deletes the record of v from the engine.
+func (s *Store) erase(b *storage.Batch, v *version) {
+	var buf [1 + tombstoneBytes]byte
+	b.Delete(recordKey(buf[:0], v.main, v.sub, v.tombstone()))
+	s.stats.Revisions--
+	s.stats.RetainedBytes -= v.size()
+}

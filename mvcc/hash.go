@@ -1,0 +1,156 @@
+package mvcc
+
+import (
+	"hash/crc32"
+
+	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/storage"
+	"quorate.dev/quorate/wire"
+)
+
+// Hash is the answer of HashKV.
+type Hash struct {
+	Hash      uint32       // CRC-32C
+	Compacted ids.Revision // the compaction that the hash knows of, -1 for none
+	Revision  ids.Revision // the hash covers records up to this revision
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// bucketName is what etcd hashes before the first record.
+const bucketName = "key"
+
+// HashKV hashes the records up to upper, 0 meaning the current revision, as etcd does (source: etcd v3.7
+// server/storage/mvcc/{hash,kvstore}.go): CRC-32C over the bucket name, then revision key and value of each record. Of the
+// records up to the compacted revision it takes those that are current at upper; if no key has a value at upper, those that
+// were current at the compacted revision. Tombstones at or below the compacted revision are left out. So the result does
+// not depend on how far the removal of compacted records has come.
+//
+// r must not change meanwhile (storage.Frozen). Memory: some 100 bytes per key with a record up to upper, when the store
+// was ever compacted. Errors: fault.Compacted, fault.FutureRev, failures and damage of the disk.
+func HashKV(r storage.Reader, upper ids.Revision) (Hash, error) {
+	scheduled, finished, err := compactions(r)
+	if err != nil {
+		return Hash{}, err
+	}
+	compacted := max(scheduled, finished)
+	last, err := lastRevision(r)
+	if err != nil {
+		return Hash{}, err
+	}
+	current := max(last, compacted)
+	switch {
+	case upper > 0 && upper < compacted:
+		return Hash{}, fault.Compacted
+	case upper > current:
+		return Hash{}, fault.FutureRev
+	case upper == 0:
+		upper = current
+	}
+	return hashRecords(r, compacted, upper, false)
+}
+
+// HashOf hashes what a compaction at upper sees before it removes anything, prevCompacted being the compaction before it
+// (-1 for none): the value that etcd keeps for later HashKV requests at that revision. r is the state before the first
+// Scrub of this compaction and after the last of the previous one.
+func HashOf(r storage.Reader, prevCompacted, upper ids.Revision) (Hash, error) {
+	return hashRecords(r, prevCompacted, upper, true)
+}
+
+// lastRevision is the largest main revision of any record, 1 when there is none.
+func lastRevision(r storage.Reader) (ids.Revision, error) {
+	it, err := r.Iter(storage.BucketBounds(storage.BucketKey))
+	if err != nil {
+		return 0, err
+	}
+	last := ids.Revision(1)
+	if it.Last() {
+		last, _, _, err = parseRevision(it.Key()[1:])
+	}
+	if closing := it.Close(); err == nil {
+		err = closing
+	}
+	return last, err
+}
+
+// change is the newest change of a key within some bound.
+type change struct {
+	main      ids.Revision
+	sub       uint32
+	tombstone bool
+}
+
+// keep holds the newest change of every key up to a revision.
+type keep struct {
+	newest map[string]change
+	values int // keys whose newest change is no tombstone
+	graves int // keys whose newest change is a tombstone exactly at the revision
+}
+
+func newestUpTo(r storage.Reader, upper ids.Revision) (keep, error) {
+	k := keep{newest: map[string]change{}}
+	err := eachRecord(r, upper, func(_, value []byte, c change) {
+		key := wire.KeyOf(value)
+		k.newest[string(key)] = c
+	})
+	for _, c := range k.newest {
+		switch {
+		case !c.tombstone:
+			k.values++
+		case c.main == upper:
+			k.graves++
+		}
+	}
+	return k, err
+}
+
+func (k *keep) holds(value []byte, c change) bool {
+	return k.newest[string(wire.KeyOf(value))] == c
+}
+
+// hashRecords hashes the records up to upper for a compaction at compacted. A compaction's own hash counts a tombstone at
+// upper as kept, a request's does not; that matters when nothing else is kept.
+func hashRecords(r storage.Reader, compacted, upper ids.Revision, compaction bool) (Hash, error) {
+	var k keep
+	var err error
+	if compacted > never {
+		if k, err = newestUpTo(r, upper); err == nil && k.values == 0 && (!compaction || k.graves == 0) {
+			k, err = newestUpTo(r, min(compacted, upper))
+		}
+		if err != nil {
+			return Hash{}, err
+		}
+	}
+	sum := crc32.Checksum([]byte(bucketName), castagnoli)
+	err = eachRecord(r, upper, func(key, value []byte, c change) {
+		if c.main <= compacted && (c.tombstone || !k.holds(value, c)) {
+			return
+		}
+		sum = crc32.Update(crc32.Update(sum, castagnoli, key), castagnoli, value)
+	})
+	return Hash{Hash: sum, Compacted: compacted, Revision: upper}, err
+}
+
+// eachRecord calls f for every record up to upper in revision order. The arguments are valid during the call.
+func eachRecord(r storage.Reader, upper ids.Revision, f func(key, value []byte, c change)) error {
+	it, err := r.Iter(storage.BucketBounds(storage.BucketKey))
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		var c change
+		key := it.Key()[1:]
+		if c.main, c.sub, c.tombstone, err = parseRevision(key); err != nil || c.main > upper {
+			break
+		}
+		f(key, it.Value(), c)
+	}
+	if failed := it.Err(); failed != nil {
+		err = failed
+	}
+	if closing := it.Close(); err == nil {
+		err = closing
+	}
+	return err
+}

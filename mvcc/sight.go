@@ -1,0 +1,198 @@
+package mvcc
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/invariant"
+	"quorate.dev/quorate/storage"
+)
+
+// Stale says that a view is too old to answer about its own revision: a compaction above it removed what it would need.
+// The reader takes the newest view and starts again, authorization included. It is not an answer for a client.
+var Stale = errors.New("mvcc: this view is older than the newest compaction: take the newest view and ask again")
+
+// keySet is the root of a tree of live keys and the revisions for which it is exact. Sets form a chain from the newest to
+// the oldest that is kept.
+//
+// A set is exact from its last change up to the first change of the next newer set; between the first and the last change
+// of one publication no set is exact.
+type keySet struct {
+	root  *node
+	first ids.Revision // the first revision of the changes that made this set from the older one
+	last  ids.Revision // the last of them
+	bytes int          // of the nodes that this set does not share with the older one
+	older atomic.Pointer[keySet]
+}
+
+// sight is what one reader sees: an immutable View, or the writer's own state inside a Tx.
+type sight struct {
+	keys      *keySet // the live keys at rev
+	dead      *node   // keys with retained history but no value at rev
+	table     *table
+	rev       ids.Revision
+	compacted ids.Revision
+	disk      storage.Reader
+	// floor is the revision below which the writer may have cut version chains. It only grows, and it is raised before
+	// anything is cut, so a reader that finds it at or below its revision after reading has read everything.
+	floor *atomic.Int64
+}
+
+// scope is the set of keys to look at for a revision: live alone when that is exact, else live and dead with every key
+// looked at.
+type scope struct {
+	rev   ids.Revision
+	live  *node
+	dead  *node // nil when live is exact
+	exact bool
+}
+
+// resolve checks the revision of a request against the view and finds its scope. asked <= 0 means the current revision.
+func (s *sight) resolve(asked int64) (scope, error) {
+	rev := ids.Revision(asked)
+	switch {
+	case rev > s.rev:
+		return scope{}, fault.FutureRev
+	case rev <= 0:
+		rev = s.rev
+	}
+	if rev < s.compacted {
+		return scope{}, fault.Compacted
+	}
+	until := s.rev + 1 // the sets looked at so far are of revisions at or above this
+	for k := s.keys; k != nil && rev < until; k = k.older.Load() {
+		if rev >= k.last {
+			return scope{rev: rev, live: k.root, exact: true}, nil
+		}
+		until = k.first
+	}
+	return scope{rev: rev, live: s.keys.root, dead: s.dead}, nil
+}
+
+// confirm ends a read at rev. It returns err unless the writer may have removed something that the read needed; then it
+// says that instead. lost says that a version or record was missing, which nothing else can explain.
+func (s *sight) confirm(rev ids.Revision, lost bool, err error) error {
+	if ids.Revision(s.floor.Load()) > rev {
+		if rev == s.rev {
+			return Stale
+		}
+		return fault.Compacted
+	}
+	if err == nil && lost {
+		invariant.Failed("a key of the set of revision %d has no value at it (view at %d, compacted %d)", rev, s.rev, s.compacted)
+	}
+	return err
+}
+
+// value returns the wire form of a live version, from memory or from the engine. The caller confirms the read afterwards,
+// also when this fails.
+func (s *sight) value(e *entry, v *version) ([]byte, error) {
+	if kv := v.kv.get(); kv != nil {
+		return kv, nil
+	}
+	var buf [1 + tombstoneBytes]byte
+	kv, ok, err := s.disk.Get(recordKey(buf[:0], v.main, v.sub, false))
+	if err == nil && !ok {
+		err = fmt.Errorf("mvcc: the record of key %q at revision %d_%d is missing: the store is damaged; restore it from a snapshot or another member", e.key, v.main, v.sub)
+	}
+	return kv, err
+}
+
+// get returns the version of key at rev, nil for none.
+func (s *sight) get(key []byte, rev ids.Revision) (*entry, *version) {
+	e := s.table.find(textOf(key))
+	if e == nil {
+		return nil, nil
+	}
+	if v := e.at(rev); v.live() {
+		return e, v
+	}
+	return nil, nil
+}
+
+// interval is the key interval of a request: exactly key when single, all keys at or above key when open, else [key, end).
+type interval struct {
+	key, end     string
+	single, open bool
+}
+
+// intervalOf reads key and range_end as every request does: no end is one key, an end of one zero byte is no bound.
+func intervalOf(key, end []byte) interval {
+	switch {
+	case len(end) == 0:
+		return interval{key: textOf(key), single: true}
+	case len(end) == 1 && end[0] == 0:
+		return interval{key: textOf(key), open: true}
+	}
+	return interval{key: textOf(key), end: textOf(end)}
+}
+
+func (i *interval) holds(key string) bool { return i.open || key < i.end }
+
+// empty says that no key can be in the interval.
+func (i *interval) empty() bool { return !i.single && !i.open && i.end <= i.key }
+
+// count returns the number of entries of an exact set in the interval, which is not single.
+func (i *interval) count(root *node) int {
+	if i.empty() {
+		return 0
+	}
+	low := root.rank(i.key)
+	if i.open {
+		return root.size() - low
+	}
+	return root.rank(i.end) - low
+}
+
+// walk gives the keys of a scope in an interval that have a value, in order.
+type walk struct {
+	scope  *scope
+	within interval
+	live   cursor
+	dead   cursor
+	a, b   *entry // the next ones of live and dead, nil at the end
+	lost   bool   // an exact set had a key without a value: see sight.confirm
+}
+
+func (w *walk) start(sc *scope, in interval) {
+	w.scope, w.within = sc, in
+	if in.empty() {
+		return
+	}
+	w.live.seek(sc.live, in.key)
+	w.a = w.bounded(w.live.next())
+	if sc.dead != nil {
+		w.dead.seek(sc.dead, in.key)
+		w.b = w.bounded(w.dead.next())
+	}
+}
+
+func (w *walk) bounded(e *entry) *entry {
+	if e != nil && !w.within.holds(e.key) {
+		return nil
+	}
+	return e
+}
+
+// next returns the next key and its version; nil at the end.
+func (w *walk) next() (*entry, *version) {
+	for {
+		e := w.a
+		switch {
+		case e == nil && w.b == nil:
+			return nil, nil
+		case e == nil || w.b != nil && w.b.key < e.key:
+			e = w.b
+			w.b = w.bounded(w.dead.next())
+		default:
+			w.a = w.bounded(w.live.next())
+		}
+		if v := e.at(w.scope.rev); v.live() {
+			return e, v
+		}
+		w.lost = w.lost || w.scope.exact
+	}
+}

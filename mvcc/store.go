@@ -1,0 +1,211 @@
+package mvcc
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/invariant"
+	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/storage"
+	"quorate.dev/quorate/wire"
+)
+
+// Store is the writer's side. Its methods are for the apply goroutine alone; View is for any.
+type Store struct {
+	disk      storage.Reader
+	rev       ids.Revision
+	compacted ids.Revision
+	floor     *atomic.Int64 // see sight.floor; shared with every View
+
+	table *table
+	live  tree
+	dead  tree
+	work  keySet // of the unpublished changes; root follows live.root
+	ring  ring
+
+	garbage garbage
+	// superseded are the versions that were pushed down since the last publication. They keep their bytes until the engine
+	// has them.
+	superseded []*version
+
+	stats Stats
+	tx    Tx
+	view  atomic.Pointer[View]
+}
+
+// Stats counts what a store holds.
+type Stats struct {
+	Keys          int64 // keys that have a value
+	Revisions     int64 // records in the key bucket, tombstones included
+	RetainedBytes int64 // their revision keys and values
+	LiveBytes     int64 // revision keys and values of the current KeyValues
+}
+
+// ring holds the published key sets, oldest first, bounded by limits.IndexRoots and by ringBytes.
+type ring struct {
+	sets  []*keySet
+	bytes int // of nodes that the newest set does not use: what it and those between replaced
+}
+
+// ringBytes bounds the memory of nodes that only past key sets need. With fewer sets, more historical counts look at every
+// key.
+const ringBytes = 32 << 20
+
+// push adds the newest set and cuts the chain behind the sets that are still to be kept.
+func (r *ring) push(k *keySet) {
+	if len(r.sets) > 0 {
+		r.bytes += k.bytes
+	}
+	r.sets = append(r.sets, k)
+	drop := 0
+	for len(r.sets)-drop > limits.IndexRoots || (r.bytes > ringBytes && len(r.sets)-drop > 1) {
+		r.sets[drop] = nil
+		drop++
+		r.bytes -= r.sets[drop].bytes
+	}
+	if drop > 0 {
+		kept := copy(r.sets, r.sets[drop:])
+		clear(r.sets[kept:])
+		r.sets = r.sets[:kept]
+		r.sets[0].older.Store(nil)
+	}
+}
+
+// View returns the newest published view. Any goroutine may call it.
+func (s *Store) View() *View { return s.view.Load() }
+
+// Revision is the revision after the last Tx that was ended.
+func (s *Store) Revision() ids.Revision { return s.rev }
+
+// Compacted is the revision of the last compaction, -1 when there was none.
+func (s *Store) Compacted() ids.Revision { return s.compacted }
+
+// Current returns the wire KeyValue of a key, unpublished changes included. The bytes are shared and immutable.
+func (s *Store) Current(key []byte) (kv []byte, ok bool) {
+	if _, v := s.current(key); v != nil {
+		return v.kv.get(), true
+	}
+	return nil, false
+}
+
+// current returns the entry of key, nil if there is none, and its newest version, nil if the key has no value.
+func (s *Store) current(key []byte) (*entry, *version) {
+	e := s.table.find(textOf(key))
+	if e == nil {
+		return nil, nil
+	}
+	if v := e.head.Load(); v.live() {
+		return e, v
+	}
+	return e, nil
+}
+
+// sight is the writer's own: all changes so far, at rev.
+func (s *Store) sight(rev ids.Revision) sight {
+	keys := &s.work
+	if s.work.first == 0 {
+		keys = s.work.older.Load()
+	}
+	return sight{keys: keys, dead: s.dead.root, table: s.table, rev: rev, compacted: s.compacted, disk: s.disk, floor: s.floor}
+}
+
+// Publish makes a View of all changes so far and the one that View returns from now on. It must be called after the engine
+// batch that holds them is committed and while no Tx is open.
+func (s *Store) Publish() *View {
+	invariant.Check(!s.tx.open, "view published while a Tx is open")
+	for i, v := range s.superseded {
+		v.kv.drop()
+		s.superseded[i] = nil
+	}
+	s.superseded = s.superseded[:0]
+	if s.work.first != 0 || len(s.ring.sets) == 0 {
+		s.publishKeys()
+	}
+	s.dead.seal()
+	v := &View{sight: s.sight(s.rev), stats: s.stats}
+	s.view.Store(v)
+	return v
+}
+
+// publishKeys makes the set of live keys immutable and adds it to the ring.
+func (s *Store) publishKeys() {
+	k := &keySet{root: s.live.root, first: s.work.first, last: s.work.last, bytes: s.live.copied}
+	if n := len(s.ring.sets); n > 0 {
+		k.older.Store(s.ring.sets[n-1])
+	}
+	s.live.seal()
+	s.ring.push(k)
+	s.work.first = 0
+	s.work.older.Store(k)
+}
+
+// keysChanged notes that the set of live keys changes at revision main.
+func (s *Store) keysChanged(main ids.Revision) {
+	if s.work.first == 0 {
+		s.work.first = main
+	}
+	s.work.last = main
+	s.work.root = s.live.root
+}
+
+// write puts a version into the index and into the batch. e is the key's entry, nil if it has none.
+func (s *Store) write(b *storage.Batch, e *entry, v *version, kv []byte) *entry {
+	key, value := b.SetDeferred(1+revisionBytes+tail(v), len(kv))
+	recordKey(key[:0], v.main, v.sub, v.tombstone())
+	copy(value, kv)
+	s.stats.Revisions++
+	s.stats.RetainedBytes += v.size()
+	return s.index(e, v, kv)
+}
+
+// tail is the length of the tombstone mark that v's revision key has.
+func tail(v *version) int {
+	if v.tombstone() {
+		return tombstoneBytes - revisionBytes
+	}
+	return 0
+}
+
+// index makes v the newest version of its key, moves the key between the sets, and notes what became garbage.
+func (s *Store) index(e *entry, v *version, kv []byte) *entry {
+	var old *version
+	if e == nil {
+		e = &entry{key: string(wire.KeyOf(kv))}
+		e.push(v)
+		s.table.insert(e)
+	} else {
+		old = e.head.Load()
+		e.push(v)
+	}
+	if old.live() {
+		s.stats.LiveBytes -= old.size()
+		s.superseded = append(s.superseded, old)
+		s.garbage.versions.push(v)
+	}
+	switch {
+	case v.live() && !old.live():
+		s.stats.Keys++
+		if old != nil {
+			s.dead.remove(e)
+		}
+		s.live.insert(e)
+		s.keysChanged(v.main)
+	case !v.live() && old.live():
+		s.stats.Keys--
+		s.live.remove(e)
+		s.dead.insert(e)
+		s.keysChanged(v.main)
+	}
+	if v.live() {
+		s.stats.LiveBytes += v.size()
+	} else {
+		s.garbage.tombstones.push(grave{e, v})
+	}
+	return e
+}
+
+// String describes the store for messages.
+func (s *Store) String() string {
+	return fmt.Sprintf("revision %d, compacted %d, %d keys", s.rev, s.compacted, s.stats.Keys)
+}
