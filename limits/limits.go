@@ -20,6 +20,15 @@ const (
 	WatchIDInvalid       = int64(-1)     // the id in refused creates and stream-wide progress
 )
 
+// Large reads.
+const (
+	RangeWorkers       = 2         // goroutines for ranges and hashes that would hold up a connection's reader
+	RangeQueue         = 4096      // such requests waiting before TooManyRequests
+	RangeInlineRecords = 1000      // records that a request may touch and still be answered on the reader
+	RangeReplyBytes    = 1 << 20   // a larger answer is written in pieces as the client takes it, bytes
+	RangePieceBytes    = 128 << 10 // records in one such piece, bytes
+)
+
 // Batches and queues.
 const (
 	ProposalBatchEntries = 4096    // entries proposed to raft in one step
