@@ -39,16 +39,14 @@ type memLog struct {
 	writes   int
 	syncs    int
 	err      error
-	gate     chan struct{} // when set, every append waits for a token
+	gate     *gate // for appends
 }
 
 func (l *memLog) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool) error {
 	l.mu.Lock()
 	gate := l.gate
 	l.mu.Unlock()
-	if gate != nil {
-		<-gate
-	}
+	gate.wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -77,6 +75,15 @@ func (l *memLog) Release(upto ids.Index) error {
 	return nil
 }
 
+// setGate puts a gate before the appends to come and returns the one before.
+func (l *memLog) setGate(g *gate) *gate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.gate
+	l.gate = g
+	return old
+}
+
 func (l *memLog) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,16 +105,14 @@ type machine struct {
 	largest    int
 	err        error
 	refuse     func(command.Command) error
-	gate       chan struct{} // when set, every batch waits for a token
+	gate       *gate // for batches
 	background func() bool
 }
 
 func (m *machine) Applied() storage.Mark { return m.mark }
 
 func (m *machine) Apply(cmds []command.Command, results []command.Result) error {
-	if m.gate != nil {
-		<-m.gate
-	}
+	m.gate.wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -223,6 +228,8 @@ func (m *member) start(change ...func(*node.Config)) *member {
 	require.NoError(m.t, err)
 	m.host = h
 	m.t.Cleanup(func() {
+		m.log.setGate(nil).open()
+		m.machine.gate.open()
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		_ = h.Stop(ctx)
@@ -249,14 +256,53 @@ func (m *member) put(body string) *answer {
 	return a
 }
 
+// until waits, without moving the clock, until cond holds.
+func (m *member) until(cond func() bool) {
+	m.t.Helper()
+	m.poll(cond, func() {})
+}
+
 // pass moves the clock on, tick by tick, until cond holds.
 func (m *member) pass(cond func() bool) {
 	m.t.Helper()
-	limit := time.Now().Add(patience)
-	for !cond() {
+	m.poll(cond, func() { m.clock.Advance(timing.Tick) })
+}
+
+func (m *member) poll(cond func() bool, step func()) {
+	m.t.Helper()
+	for limit := time.Now().Add(patience); !cond(); runtime.Gosched() {
 		require.True(m.t, time.Now().Before(limit), "the condition did not come true")
-		m.clock.Advance(timing.Tick)
-		runtime.Gosched()
+		step()
+	}
+}
+
+// gate lets through as many as it was told to, or, once open, everybody. A nil gate is open.
+type gate struct {
+	tokens chan struct{}
+	once   sync.Once
+}
+
+func newGate(tokens int) *gate {
+	g := &gate{tokens: make(chan struct{}, 1000)}
+	g.let(tokens)
+	return g
+}
+
+func (g *gate) let(n int) {
+	for range n {
+		g.tokens <- struct{}{}
+	}
+}
+
+func (g *gate) open() {
+	if g != nil {
+		g.once.Do(func() { close(g.tokens) })
+	}
+}
+
+func (g *gate) wait() {
+	if g != nil {
+		<-g.tokens
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -133,18 +134,17 @@ func TestManyProposersEachAnsweredOnceInLogOrder(t *testing.T) {
 func TestNothingIsAnsweredBeforeTheLogIsSynced(t *testing.T) {
 	m := newMember(t)
 	m.start().lead()
-	gate := make(chan struct{})
-	m.log.mu.Lock()
-	m.log.gate = gate
-	m.log.mu.Unlock()
+	g := newGate(0)
+	m.log.setGate(g)
 	a := m.put("a")
-	m.pass(func() bool { return m.host.Counters().Pending == 1 })
 	b := m.put("b")
-	for range 50 { // a tick hands everything to raft
-		m.clock.Advance(timing.Tick / 50)
+	for range 20 { // ticks hand everything to raft
+		m.clock.Advance(timing.Tick)
+		runtime.Gosched()
 	}
 	require.True(t, a.waiting())
-	close(gate)
+	require.True(t, b.waiting())
+	g.open()
 	require.NoError(t, a.get().Err)
 	require.NoError(t, b.get().Err)
 }
@@ -186,20 +186,18 @@ func TestTooManyPending(t *testing.T) {
 
 func TestTooManyNotApplied(t *testing.T) {
 	m := newMember(t)
-	m.machine.gate = make(chan struct{}, 1000)
-	m.machine.gate <- struct{}{}
-	m.machine.gate <- struct{}{}
+	m.machine.gate = newGate(2)
 	m.start().lead()
 	first := m.put("in the machine")
-	m.pass(func() bool { return m.host.Status().Committed == 3 })
+	m.until(func() bool { return m.host.Status().Committed == 3 })
 	var held []*answer
 	for range limits.ProposalsInFlight + 1 {
 		held = append(held, m.put("committed"))
 	}
-	m.pass(func() bool { return m.host.Status().Committed > 3+limits.ProposalsInFlight })
+	m.until(func() bool { return m.host.Status().Committed > 3+limits.ProposalsInFlight })
 	require.ErrorIs(t, m.put("refused").get().Err, fault.TooManyRequests)
 	require.True(t, first.waiting())
-	close(m.machine.gate)
+	m.machine.gate.open()
 	for _, a := range held {
 		require.NoError(t, a.get().Err)
 	}
@@ -222,24 +220,19 @@ func TestTimeoutWithoutLeader(t *testing.T) {
 // A proposal that was waiting when a leader was elected, and is not applied in time, is blamed on the earlier leader.
 func TestTimeoutAroundAnElection(t *testing.T) {
 	m := newMember(t)
-	m.log.gate = make(chan struct{}, 100)
-	m.machine.gate = make(chan struct{}, 100)
-	m.machine.gate <- struct{}{} // the founder's entry
+	m.log.setGate(newGate(0))
+	m.machine.gate = newGate(1) // the founder's entry
 	m.start()
 	before := m.put("before")
 	m.pass(func() bool { return m.clock.Now().Sub(epoch) >= time.Second })
-	for range 50 {
-		m.log.gate <- struct{}{}
-	}
-	m.pass(func() bool { return m.host.Status().Self })
+	m.log.setGate(nil).open()
+	m.until(func() bool { return m.host.Status().Self })
 	elected := m.host.Status().LeaderSince
 	m.pass(func() bool { return m.clock.Now().Sub(elected) > time.Second })
 	after := m.put("after")
 	m.pass(func() bool { return !before.waiting() && !after.waiting() })
 	require.ErrorIs(t, before.get().Err, fault.TimeoutDueToLeaderFail)
 	require.ErrorIs(t, after.get().Err, fault.Timeout)
-	close(m.machine.gate)
-	close(m.log.gate)
 }
 
 func TestLogFailureStopsEverything(t *testing.T) {
@@ -312,14 +305,13 @@ func TestStopGivesUp(t *testing.T) {
 
 func TestReads(t *testing.T) {
 	m := newMember(t)
-	m.machine.gate = make(chan struct{}, 10)
-	m.machine.gate <- struct{}{} // the founder's entry
+	m.machine.gate = newGate(1) // the founder's entry
 	m.start()
-	m.pass(func() bool { return m.host.Status().Self })
+	m.until(func() bool { return m.host.Status().Self })
 	early := make(chan error, 1)
 	m.host.Read(func(err error) { early <- err })
 	require.Empty(t, early, "a leader must not serve reads before it has applied its first entry")
-	close(m.machine.gate)
+	m.machine.gate.open()
 	m.lead()
 	require.NoError(t, <-early)
 	called := false
@@ -368,7 +360,7 @@ func TestBackgroundWorkRunsInTheGapsAndAmongBatches(t *testing.T) {
 	}
 	m.start().lead()
 	m.put("a").get()
-	m.pass(func() bool {
+	m.until(func() bool {
 		m.machine.mu.Lock()
 		defer m.machine.mu.Unlock()
 		return more <= 0
