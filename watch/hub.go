@@ -1,0 +1,254 @@
+package watch
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/clock"
+	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/mvcc"
+	"quorate.dev/quorate/wire"
+)
+
+// catchupWorkers bring watchers forward that are behind; two keep one long read from holding up the rest.
+const catchupWorkers = 2
+
+// tailRevisions is how much of the log may be replayed to one watcher while the hub is locked, so that a watcher reaches
+// the head however fast the log grows, revisions.
+const tailRevisions = 16
+
+// progressFloor is the shortest period of progress notifications (as etcd's).
+const progressFloor = 100 * time.Millisecond
+
+// Config says what a hub needs from its surroundings. View, Header and FragmentBytes are
+// required.
+type Config struct {
+	View             func() *mvcc.View  // the newest published view
+	Header           func() wire.Header // cluster, member and term for responses; the hub fills in the revision
+	FragmentBytes    int                // responses of at least this size are split for watchers that asked for it
+	LogRevisions     int                // revisions kept in the shared log; 0 takes limits.WatchLogRevisions
+	ProgressInterval time.Duration      // period of progress notifications; 0 takes limits.WatchProgress, floor 100 ms
+	Clock            clock.Clock        // nil takes the real clock
+}
+
+// Sink is where a stream's responses go; *rpc.Stream is one.
+type Sink interface {
+	// TrySend queues one message, the concatenation of parts, which it copies; false when the outbox is full.
+	TrySend(parts ...[]byte) bool
+	// NotifyWritable registers fn, called without locks after a TrySend that returned false once there is room again.
+	NotifyWritable(fn func())
+}
+
+// Hub owns the shared event log and all watchers. Publish is called by the apply goroutine alone; the rest is safe for
+// any goroutine.
+type Hub struct {
+	cfg Config
+
+	in struct { // the hand-over from the apply goroutine, so that it never waits for deliveries
+		sync.Mutex
+		batches []*mvcc.EventBatch
+	}
+	wake chan struct{} // capacity 1: something is in in.batches
+
+	mu      sync.Mutex // guards everything below and all streams and watchers
+	log     eventLog
+	live    *index
+	streams map[*Stream]struct{}
+	behind  []*watcher // waiting for a catch-up worker, oldest first
+	work    *sync.Cond // signalled when behind grows or the hub closes
+	counts  Stats
+	enc     encoder // of the live round
+	closed  bool
+
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+// Stats counts what the hub holds.
+type Stats struct {
+	Streams, Watchers int
+	Slow              int   // watchers that are behind
+	Pending           int   // events handed over and not yet offered to the live watchers
+	Events            int64 // events offered to live watchers since the start
+}
+
+// New starts a hub at the current revision of the view.
+func New(cfg Config) *Hub {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.Real()
+	}
+	if cfg.ProgressInterval == 0 {
+		cfg.ProgressInterval = limits.WatchProgress
+	}
+	if cfg.LogRevisions == 0 {
+		cfg.LogRevisions = limits.WatchLogRevisions
+	}
+	cfg.ProgressInterval = max(cfg.ProgressInterval, progressFloor)
+	h := &Hub{
+		cfg:     cfg,
+		wake:    make(chan struct{}, 1),
+		live:    newIndex(),
+		streams: map[*Stream]struct{}{},
+		stop:    make(chan struct{}),
+	}
+	h.work = sync.NewCond(&h.mu)
+	h.log.max = cfg.LogRevisions
+	h.log.last = cfg.View().Revision()
+	h.log.first = h.log.last + 1
+	h.done.Add(1 + catchupWorkers)
+	go h.run()
+	for range catchupWorkers {
+		go h.catchup()
+	}
+	return h
+}
+
+// Close stops deliveries. Streams stay open and silent; their owner ends them.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return
+	}
+	h.closed = true
+	close(h.stop)
+	h.work.Broadcast()
+	h.mu.Unlock()
+	h.done.Wait()
+}
+
+// Publish hands over the events of newly applied revisions, in order. The view that holds them must be published before,
+// and whoever wrote them be answered after: then progress and created responses cover every acknowledged write.
+func (h *Hub) Publish(batches []*mvcc.EventBatch) {
+	if len(batches) == 0 {
+		return
+	}
+	h.in.Lock()
+	h.in.batches = append(h.in.batches, batches...)
+	h.in.Unlock()
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Stats returns the present counts.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.counts
+	s.Streams = len(h.streams)
+	h.in.Lock()
+	for _, b := range h.in.batches {
+		s.Pending += len(b.Events)
+	}
+	h.in.Unlock()
+	return s
+}
+
+// run offers new events to the live watchers and sends the periodic progress notifications.
+func (h *Hub) run() {
+	defer h.done.Done()
+	tick := h.cfg.Clock.NewTimer(h.progressPeriod())
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.stop:
+			return
+		case <-h.wake:
+			h.mu.Lock()
+			h.drain()
+			h.mu.Unlock()
+		case <-tick.C:
+			h.notifyProgress()
+			tick.Reset(h.progressPeriod())
+		}
+	}
+}
+
+// progressPeriod is the interval with up to a tenth of jitter, so that the members of a cluster do not answer in step.
+func (h *Hub) progressPeriod() time.Duration {
+	d := h.cfg.ProgressInterval
+	return d + time.Duration(rand.Int64N(int64(d)/10+1))
+}
+
+// drain takes what was published and delivers it. Called with mu held.
+func (h *Hub) drain() {
+	for {
+		h.in.Lock()
+		batches := h.in.batches
+		h.in.batches = nil
+		h.in.Unlock()
+		if len(batches) == 0 {
+			return
+		}
+		for _, b := range batches {
+			h.log.append(b)
+		}
+		h.deliver(batches)
+	}
+}
+
+// deliver offers batches to the watchers that are live. Called with mu held.
+func (h *Hub) deliver(batches []*mvcc.EventBatch) {
+	var touched []*watcher
+	h.enc.reset()
+	for _, b := range batches {
+		for i := range b.Events {
+			ev := &b.Events[i]
+			slot := -1
+			h.live.visit(ev.Key, func(w *watcher) {
+				if b.Revision < w.next || w.drops(ev.Type) {
+					return
+				}
+				if slot < 0 {
+					slot = h.enc.add(b.Revision, ev)
+				}
+				if len(w.round) == 0 {
+					touched = append(touched, w)
+				}
+				w.round = append(w.round, slot)
+			})
+		}
+	}
+	head := h.header(h.log.last)
+	for _, w := range touched {
+		h.counts.Events += int64(len(w.round))
+		unsent, ok := h.enc.send(w, w.round, head)
+		w.round = w.round[:0]
+		w.quiet = false
+		if !ok {
+			h.live.remove(w)
+			w.next = unsent
+			h.setBehind(w, stateBlocked)
+		}
+	}
+}
+
+func (h *Hub) header(rev ids.Revision) wire.Header {
+	head := h.cfg.Header()
+	head.Revision = int64(rev)
+	return head
+}
+
+// notifyProgress tells every watcher that asked for it, and had no event since the last time, how far it is.
+func (h *Hub) notifyProgress() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.drain()
+	for s := range h.streams {
+		for _, w := range s.watchers {
+			if w.progress && w.quiet && h.synced(w) {
+				s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: w.id})
+			}
+			w.quiet = true
+		}
+	}
+}
+
+// synced reports whether everything up to the last revision was handed to w's stream.
+func (h *Hub) synced(w *watcher) bool {
+	return w.state == stateLive && w.next <= h.log.last+1
+}

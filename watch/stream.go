@@ -1,0 +1,284 @@
+package watch
+
+import (
+	"sync"
+
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/wire"
+)
+
+// repliesMax is how many replies to requests may wait for a full stream before the stream's next request has to wait.
+const repliesMax = 1024
+
+// Reasons of a refused create request (source: etcd v3.7 server/storage/mvcc/watcher.go and api/v3rpc/watch.go).
+const (
+	reasonEmptyRange  = "mvcc: watcher range is empty"
+	reasonDuplicateID = "mvcc: duplicate watch ID provided on the WatchStream"
+	reasonNegative    = "etcdserver: mvcc: required revision has been compacted"
+	reasonTooMany     = "etcdserver: too many watchers on the stream"
+)
+
+// Stream is one client's watch stream: its watchers and its sink. Its methods are for the goroutine that reads the
+// client's requests, except that Close may be called from any.
+type Stream struct {
+	hub  *Hub
+	sink Sink
+
+	// Guarded by hub.mu.
+	watchers map[int64]*watcher
+	nextID   int64
+	blocked  []*watcher // wait for the sink
+	lagging  int        // watchers that are not live
+	wakes    uint64     // how often the sink said it has room
+	owed     bool       // a progress request waits for lagging to reach 0
+	closed   bool
+
+	replies struct { // messages that must not be lost or overtaken by events
+		sync.Mutex
+		waiting [][]byte
+		room    *sync.Cond
+		closed  bool
+	}
+}
+
+// Open starts a stream that writes to sink.
+func (h *Hub) Open(sink Sink) *Stream {
+	s := &Stream{hub: h, sink: sink, watchers: map[int64]*watcher{}}
+	s.replies.room = sync.NewCond(&s.replies)
+	h.mu.Lock()
+	h.streams[s] = struct{}{}
+	h.mu.Unlock()
+	sink.NotifyWritable(s.writable)
+	return s
+}
+
+// Close ends the stream and all its watchers.
+func (s *Stream) Close() {
+	h := s.hub
+	h.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		for _, w := range s.watchers {
+			h.retire(w)
+		}
+		s.watchers, s.blocked = nil, nil
+		delete(h.streams, s)
+	}
+	h.mu.Unlock()
+	s.replies.Lock()
+	s.replies.closed = true
+	s.replies.room.Broadcast()
+	s.replies.Unlock()
+}
+
+// Create adds a watcher and replies to the request. denied, when not empty, is the reason why this client may not watch
+// these keys. It waits while too many replies are queued, so a client that does not read cannot make the queue grow.
+func (s *Stream) Create(req *wire.WatchCreateRequest, denied string) {
+	h := s.hub
+	h.mu.Lock()
+	if !s.closed {
+		h.drain()
+		s.create(req, denied)
+	}
+	h.mu.Unlock()
+
+	s.replies.Lock()
+	for len(s.replies.waiting) > repliesMax && !s.replies.closed {
+		s.replies.room.Wait()
+	}
+	s.replies.Unlock()
+}
+
+// create is Create with hub.mu held and the log up to date.
+func (s *Stream) create(req *wire.WatchCreateRequest, denied string) {
+	h := s.hub
+	span, nonEmpty := spanOf(req.Key, req.RangeEnd)
+	_, taken := s.watchers[req.WatchID]
+	switch {
+	case req.StartRevision < 0:
+		denied = reasonNegative
+	case denied != "":
+	case !nonEmpty:
+		denied = reasonEmptyRange
+	case taken && req.WatchID != limits.WatchIDAuto:
+		denied = reasonDuplicateID
+	case len(s.watchers) >= limits.WatchersPerStream:
+		denied = reasonTooMany
+	}
+	head := h.header(h.log.last)
+	if denied != "" {
+		s.offer(&wire.WatchResponse{Header: head, WatchID: limits.WatchIDInvalid, Created: true, Canceled: true, CancelReason: denied})
+		return
+	}
+	w := &watcher{
+		stream: s, id: s.chooseID(req.WatchID), span: span,
+		prevKV: req.PrevKV, fragment: req.Fragment, progress: req.ProgressNotify, quiet: true,
+		next: ids.Revision(req.StartRevision), state: stateClosed,
+	}
+	for _, f := range req.Filters {
+		w.noPut = w.noPut || f == wire.FilterNoPut
+		w.noDelete = w.noDelete || f == wire.FilterNoDelete
+	}
+	s.offer(&wire.WatchResponse{Header: head, WatchID: w.id, Created: true})
+	if compacted := h.cfg.View().Compacted(); w.next > 0 && w.next < compacted {
+		s.cancelCompacted(w.id, compacted)
+		return
+	}
+	s.watchers[w.id] = w
+	h.counts.Watchers++
+	if w.next == 0 {
+		w.next = h.log.last + 1
+	}
+	if w.next > h.log.last {
+		h.setLive(w)
+		return
+	}
+	h.setBehind(w, stateQueued)
+}
+
+// chooseID returns the wanted id, or the next free one.
+func (s *Stream) chooseID(want int64) int64 {
+	if want != limits.WatchIDAuto {
+		return want
+	}
+	for {
+		id := s.nextID
+		s.nextID++
+		if _, taken := s.watchers[id]; !taken {
+			return id
+		}
+	}
+}
+
+// Cancel removes a watcher and confirms it; an unknown id is ignored.
+func (s *Stream) Cancel(id int64) {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := s.watchers[id]
+	if w == nil {
+		return
+	}
+	h.drain()
+	if w.state == stateWorking {
+		// The worker may be sending right now: it confirms when it is done, so that no event follows the confirmation.
+		w.drop = true
+		return
+	}
+	h.confirmCancel(w)
+}
+
+// confirmCancel retires w and tells the client.
+func (h *Hub) confirmCancel(w *watcher) {
+	s := w.stream
+	h.retire(w)
+	delete(s.watchers, w.id)
+	s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: w.id, Canceled: true})
+	h.payProgress(s)
+}
+
+// Progress answers with one message for the whole stream, with the revision up to which everything was handed to it. It
+// is dropped when there is no watcher or one that starts in the future; while a watcher is behind, the answer is sent as
+// soon as it has caught up.
+func (s *Stream) Progress() {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.closed {
+		return
+	}
+	h.drain()
+	s.owed = true
+	h.payProgress(s)
+}
+
+// payProgress sends an owed progress message if it is due now.
+func (h *Hub) payProgress(s *Stream) {
+	if !s.owed || s.lagging > 0 {
+		return
+	}
+	s.owed = false
+	for _, w := range s.watchers {
+		if !h.synced(w) {
+			return // starts in the future
+		}
+	}
+	if len(s.watchers) > 0 {
+		s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: limits.WatchIDInvalid})
+	}
+}
+
+// cancelCompacted tells the client that the revisions its watcher wants are gone. As etcd does, the header carries no
+// revision and there is no reason text.
+func (s *Stream) cancelCompacted(id int64, compacted ids.Revision) {
+	s.offer(&wire.WatchResponse{
+		Header: s.hub.header(0), WatchID: id, Canceled: true, CompactRevision: int64(compacted),
+	})
+}
+
+// offer queues a reply; it is sent before any later event of the stream.
+func (s *Stream) offer(r *wire.WatchResponse) {
+	s.queue([][]byte{r.Append(nil)})
+}
+
+// queue sends one message now, or as soon as the sink has room.
+func (s *Stream) queue(parts [][]byte) {
+	s.replies.Lock()
+	defer s.replies.Unlock()
+	if s.flush() && s.sink.TrySend(parts...) {
+		return
+	}
+	var whole []byte
+	for _, p := range parts {
+		whole = append(whole, p...)
+	}
+	s.replies.waiting = append(s.replies.waiting, whole)
+}
+
+// trySend sends one response with events unless replies wait or the sink is full.
+func (s *Stream) trySend(parts [][]byte) bool {
+	s.replies.Lock()
+	defer s.replies.Unlock()
+	return s.flush() && s.sink.TrySend(parts...)
+}
+
+// flush sends the waiting replies; false when some are left. Called with replies held.
+func (s *Stream) flush() bool {
+	for len(s.replies.waiting) > 0 {
+		if !s.sink.TrySend(s.replies.waiting[0]) {
+			return false
+		}
+		s.replies.waiting[0] = nil
+		s.replies.waiting = s.replies.waiting[1:]
+	}
+	return true
+}
+
+// writable is called by the sink when it has room again.
+func (s *Stream) writable() {
+	s.replies.Lock()
+	empty := s.flush()
+	s.replies.room.Broadcast()
+	s.replies.Unlock()
+	if !empty {
+		return // the sink refused again and will call again
+	}
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.wakes++
+	for _, w := range s.blocked {
+		if w.state == stateBlocked {
+			h.enqueue(w)
+		}
+	}
+	s.blocked = s.blocked[:0]
+}
+
+// cancelResponse is the message that ends a watcher for an unexpected reason, which the client is told.
+func (h *Hub) cancelResponse(w *watcher, err error) wire.WatchResponse {
+	return wire.WatchResponse{
+		Header: h.header(h.log.last), WatchID: w.id, Canceled: true, CancelReason: err.Error(),
+	}
+}
