@@ -1,0 +1,232 @@
+package grpcapi
+
+import (
+	"errors"
+	"math"
+	"runtime"
+
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/mvcc"
+	"quorate.dev/quorate/rpc"
+	"quorate.dev/quorate/state"
+	"quorate.dev/quorate/wire"
+)
+
+// read is one Range or read-only Txn between its arrival and its answer. The object owns a copy of the request's bytes,
+// since the barrier may answer after they are gone, and is used again.
+type read struct {
+	services *Services
+	call     *rpc.Call
+	buf      []byte
+	isTxn    bool
+	scan     wire.RangeRequest
+	txn      wire.TxnRequest
+	found    wire.RangeResponse
+	resume   func(error) // r.run, bound once
+}
+
+func newRead(v *Services) *read {
+	r := &read{services: v}
+	r.resume = r.run
+	return r
+}
+
+// readBufferBytes is the largest request buffer that an idle read object keeps.
+const readBufferBytes = 16 << 10
+
+func (r *read) release() {
+	v := r.services
+	if cap(r.buf) > readBufferBytes {
+		r.buf = nil
+	}
+	clear(r.found.KVs) // the records may be replaced while the object is idle
+	if cap(r.found.KVs) > limits.RangeInlineRecords {
+		r.found.KVs = nil
+	}
+	r.call, r.scan, r.txn = nil, wire.RangeRequest{}, wire.TxnRequest{}
+	v.reads.Put(r)
+}
+
+// fail answers with err and gives the object back.
+func (r *read) fail(s *rpc.Status) {
+	r.call.Fail(s)
+	r.release()
+}
+
+func (v *Services) newRead(c *rpc.Call, msg []byte) *read {
+	r := v.reads.Get().(*read)
+	r.call = c
+	r.buf = append(r.buf[:0], msg...)
+	return r
+}
+
+func (v *Services) handleRange(c *rpc.Call, msg []byte) {
+	r := v.newRead(c, msg)
+	r.isTxn = false
+	if err := r.scan.Unmarshal(r.buf); err != nil {
+		r.fail(malformed(err))
+		return
+	}
+	if err := checkRange(&r.scan); err != nil {
+		r.fail(statusOf(err))
+		return
+	}
+	if r.scan.Serializable {
+		r.run(nil)
+		return
+	}
+	v.Node.Read(r.resume)
+}
+
+// readTxn answers a checked read-only transaction from a View.
+func (v *Services) readTxn(c *rpc.Call, msg []byte, serializable bool) {
+	r := v.newRead(c, msg)
+	r.isTxn = true
+	if err := r.txn.Unmarshal(r.buf); err != nil {
+		r.fail(malformed(err))
+		return
+	}
+	if serializable {
+		r.run(nil)
+		return
+	}
+	v.Node.Read(r.resume)
+}
+
+// run answers behind the barrier: at once when that is quick, else through the lane.
+func (r *read) run(err error) {
+	if err != nil {
+		r.fail(statusOf(err))
+		return
+	}
+	view := r.services.Store.View()
+	if r.isTxn && quickTxn(view, &r.txn) || !r.isTxn && quick(view, &r.scan) {
+		r.answer()
+		return
+	}
+	if err := r.services.lane.add(r.answer); err != nil {
+		r.fail(statusOf(err))
+	}
+}
+
+func (r *read) answer() {
+	err := r.services.fresh(func(view *state.View) error {
+		if r.isTxn {
+			return r.answerTxn(view)
+		}
+		return r.answerRange(view)
+	})
+	if err != nil {
+		r.fail(statusOf(err))
+		return
+	}
+	r.release()
+}
+
+// fresh runs a read on the newest View, again if a compaction overtakes it.
+func (v *Services) fresh(read func(*state.View) error) error {
+	for {
+		err := read(v.Store.View())
+		if !errors.Is(err, mvcc.Stale) {
+			return err
+		}
+		runtime.Gosched() // a newer View is about to be published
+	}
+}
+
+func (r *read) answerTxn(view *state.View) error {
+	resp, err := view.Txn(&r.txn)
+	if err != nil {
+		return err
+	}
+	resp.Header = r.services.header(ids.Revision(resp.Header.Revision))
+	if size := resp.Size(); size > math.MaxInt32 {
+		return answerTooLarge(size)
+	}
+	r.call.Reply(resp)
+	return nil
+}
+
+// answerRange sends a range response: in pieces when it is large, so that its bytes are never in memory twice.
+func (r *read) answerRange(view *state.View) error {
+	resp := &r.found
+	*resp = wire.RangeResponse{KVs: resp.KVs[:0]}
+	if err := view.RangeInto(&r.scan, resp); err != nil {
+		return err
+	}
+	resp.Header = r.services.header(ids.Revision(resp.Header.Revision))
+	size := resp.Size()
+	switch {
+	case size <= limits.RangeReplyBytes:
+		r.call.Reply(resp)
+	case size > math.MaxInt32:
+		return answerTooLarge(size)
+	default:
+		p := &pieces{
+			head: wire.RangeResponse{Header: resp.Header},
+			kvs:  resp.KVs,
+			tail: wire.RangeResponse{More: resp.More, Count: resp.Count},
+		}
+		resp.KVs = nil // they belong to p now
+		r.call.ReplyStream(size, p.next)
+	}
+	return nil
+}
+
+// pieces writes a RangeResponse a few records at a time. Header first, records, then the rest: the order of Append.
+type pieces struct {
+	head, tail wire.RangeResponse
+	kvs        [][]byte
+	begun      bool
+}
+
+func (p *pieces) next(dst []byte) ([]byte, bool) {
+	if !p.begun {
+		p.begun = true
+		dst = p.head.Append(dst)
+	}
+	part := wire.RangeResponse{}
+	n, bytes := 0, 0
+	for n < len(p.kvs) && bytes < limits.RangePieceBytes {
+		bytes += len(p.kvs[n])
+		n++
+	}
+	part.KVs, p.kvs = p.kvs[:n], p.kvs[n:]
+	dst = part.Append(dst)
+	if len(p.kvs) > 0 {
+		return dst, true
+	}
+	return p.tail.Append(dst), false
+}
+
+// quick says whether a range is answered in about the time that a point read takes, by the number of records it touches:
+// those it returns, or all in the range when they have to be filtered or sorted first.
+func quick(view *state.View, r *wire.RangeRequest) bool {
+	if len(r.RangeEnd) == 0 || r.CountOnly && !filtered(r) {
+		return true
+	}
+	whole := filtered(r) || !ordered(r)
+	if !whole && 0 < r.Limit && r.Limit <= limits.RangeInlineRecords {
+		return true
+	}
+	// The present number stands for that of an older revision, which would cost more to know.
+	n, err := view.Count(r.Key, r.RangeEnd, 0)
+	return err != nil || n <= limits.RangeInlineRecords
+}
+
+func quickTxn(view *state.View, r *wire.TxnRequest) bool {
+	for _, branch := range [][]wire.RequestOp{r.Success, r.Failure} {
+		for i := range branch {
+			if op := branch[i].Range; op != nil && !quick(view, op) {
+				return false
+			}
+		}
+	}
+	for i := range r.Compare {
+		if len(r.Compare[i].RangeEnd) > 0 && !quick(view, &wire.RangeRequest{Key: r.Compare[i].Key, RangeEnd: r.Compare[i].RangeEnd}) {
+			return false
+		}
+	}
+	return true
+}

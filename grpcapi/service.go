@@ -1,0 +1,167 @@
+package grpcapi
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/mvcc"
+	"quorate.dev/quorate/rpc"
+	"quorate.dev/quorate/state"
+	"quorate.dev/quorate/watch"
+	"quorate.dev/quorate/wire"
+)
+
+// Status is what a member knows of its group at one moment.
+type Status struct {
+	Leader    ids.MemberID // 0: none known
+	Term      ids.Term
+	Committed ids.Index
+	Applied   ids.Index
+}
+
+// Node is the member's place in its raft group.
+type Node interface {
+	// Propose asks the group to commit one command. It never blocks, copies body, and calls w.Complete exactly once.
+	Propose(kind command.Kind, body []byte, w command.Waiter)
+	// Read calls f once, when everything acknowledged before the call is in the newest View; at once where possible.
+	Read(f func(error))
+	Status() Status
+	// TransferLeadership returns when to leads, or with fault.TimeoutLeaderTransfer.
+	TransferLeadership(ctx context.Context, to ids.MemberID) error
+}
+
+// Store is the state machine as readers see it.
+type Store interface {
+	View() *state.View
+	// Image freezes the engine at a batch boundary; the caller closes it.
+	Image() *state.Image
+	// DiskBytes is what the engine's files take, in bytes.
+	DiskBytes() int64
+}
+
+// Leases is the leader's knowledge of time.
+type Leases interface {
+	// Renew starts the lease's time again and calls done once with its TTL in seconds, or with fault.LeaseNotFound. A lease
+	// that has expired but still exists is answered when it is gone.
+	Renew(id ids.LeaseID, done func(ttl int64, err error))
+	// Remaining is the time that the lease has left, false when this member does not keep its deadline.
+	Remaining(id ids.LeaseID) (time.Duration, bool)
+}
+
+// Compactions knows what became of past compactions.
+type Compactions interface {
+	// Scrubbed calls done once, when the records that the compaction at a revision made unreachable are gone from the
+	// engine; at once when they already are.
+	Scrubbed(at ids.Revision, done func())
+	// Hash is the hash of the store taken when it was compacted at a revision, one of the last limits.CompactionHashes.
+	Hash(at ids.Revision) (mvcc.Hash, bool)
+}
+
+// Settings are the numbers and names that the operator or the build decides.
+type Settings struct {
+	QuotaBytes      int64         // --quota-backend-bytes as resolved; at or below 0 nothing is refused
+	MaxRequestBytes int           // --max-request-bytes; 0 takes limits.RequestBytes
+	MaxTxnOps       int           // --max-txn-ops; 0 takes limits.TxnOps
+	LeaseTTLSeconds int64         // the shortest TTL granted, seconds
+	Election        time.Duration // the election timeout; streams that require a leader end after three without one
+	StrictReconfig  bool          // --strict-reconfig-check
+	EtcdVersion     string        // the etcd version clients are told, such as "3.7.3"
+	StorageVersion  string        // such as "3.7.0"
+	TempDir         string        // where a snapshot is laid out before it is sent; "" is the system's
+}
+
+// Backend is everything the services stand on. All fields but Random are required.
+type Backend struct {
+	Member      ids.MemberID
+	Cluster     ids.ClusterID
+	Node        Node
+	Store       Store
+	Leases      Leases
+	Hub         *watch.Hub
+	Compactions Compactions
+	Settings    Settings
+	// Random gives the ids of leases that the client did not choose; nil takes the system's source.
+	Random func() uint64
+}
+
+// Services are the registered services of one server.
+type Services struct {
+	Backend
+	writes sync.Pool // *write
+	reads  sync.Pool // *read
+	lane   *lane     // for what may take long but does not wait
+	quota  quotaGuard
+	watch  leaderWatch
+	names  []string // the services, in order of registration
+}
+
+// Register adds every service to s. The caller closes the result after s has shut down.
+func Register(s *rpc.Server, b Backend) *Services {
+	b.Settings.complete()
+	if b.Random == nil {
+		b.Random = systemRandom
+	}
+	v := &Services{Backend: b, lane: newLane(limits.RangeWorkers, limits.RangeQueue)}
+	v.writes.New = func() any { return &write{services: v} }
+	v.reads.New = func() any { return newRead(v) }
+	v.watch.init(b.Node, b.Settings.Election)
+	v.registerKV(s)
+	v.registerWatch(s)
+	v.registerLease(s)
+	v.registerMaintenance(s)
+	v.registerCluster(s)
+	v.registerAuth(s)
+	v.registerLock(s)
+	v.registerElection(s)
+	v.registerHealth(s)
+	v.registerReflection(s)
+	return v
+}
+
+// Close ends the workers. Calls that still wait for one are refused.
+func (v *Services) Close() {
+	v.lane.close()
+	v.watch.close()
+}
+
+func (s *Settings) complete() {
+	if s.MaxRequestBytes == 0 {
+		s.MaxRequestBytes = limits.RequestBytes
+	}
+	if s.MaxTxnOps == 0 {
+		s.MaxTxnOps = limits.TxnOps
+	}
+	if s.Election == 0 {
+		s.Election = time.Second
+	}
+}
+
+func systemRandom() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// header is the response header at a revision.
+func (v *Services) header(rev ids.Revision) wire.Header {
+	return wire.Header{
+		ClusterID: uint64(v.Cluster),
+		MemberID:  uint64(v.Member),
+		Revision:  int64(rev),
+		RaftTerm:  uint64(v.Node.Status().Term),
+	}
+}
+
+// headerProto is header for the generated messages.
+func (v *Services) headerProto(rev ids.Revision) *etcdserverpb.ResponseHeader {
+	h := v.header(rev)
+	return &etcdserverpb.ResponseHeader{ClusterId: h.ClusterID, MemberId: h.MemberID, Revision: h.Revision, RaftTerm: h.RaftTerm}
+}
