@@ -76,6 +76,7 @@ func (k Kind) Row() *Row {
 	return &table[k]
 }
 
+// String is the row's name.
 func (k Kind) String() string { return k.Row().Name }
 
 // Command is one decoded entry of the log. Body aliases the entry's bytes.
@@ -115,13 +116,17 @@ func Decode(data []byte) (Command, error) {
 	if err := m.Unmarshal(data); err != nil {
 		return Command{Kind: Unknown}, fmt.Errorf("log entry of %d bytes is not an InternalRaftRequest: %w", len(data), err)
 	}
-	c := Command{ID: m.ID, Username: m.Username, AuthRevision: m.AuthRevision, Body: m.Body}
-	for i := range table {
-		if m.Field != 0 && table[i].Field == m.Field {
-			c.Kind = table[i].Kind
+	return Command{ID: m.ID, Username: m.Username, AuthRevision: m.AuthRevision, Kind: kindOf(m.Field), Body: m.Body}, nil
+}
+
+// kindOf finds the kind that a field holds. The frequent kinds stand first in the table.
+func kindOf(field int32) Kind {
+	for i := Put; i < kinds; i++ {
+		if table[i].Field == field && field != 0 {
+			return i
 		}
 	}
-	return c, nil
+	return Unknown
 }
 
 // Result is what one command answers. Only the fields of its kind are set. It is valid until the waiter's Complete returns;
