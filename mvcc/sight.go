@@ -149,7 +149,7 @@ func (i *interval) count(root *node) int {
 
 // walk gives the keys of a scope in an interval that have a value, in order.
 type walk struct {
-	scope  *scope
+	scope  scope
 	within interval
 	live   cursor
 	dead   cursor
@@ -158,7 +158,7 @@ type walk struct {
 }
 
 func (w *walk) start(sc *scope, in interval) {
-	w.scope, w.within = sc, in
+	w.scope, w.within = *sc, in
 	if in.empty() {
 		return
 	}

@@ -43,23 +43,31 @@ type Stats struct {
 }
 
 // ring holds the published key sets, oldest first, bounded by limits.IndexRoots and by ringBytes.
+//
+// A busy store of many keys replaces nodes by the megabyte with every set; with fewer sets more historical counts look at
+// every key, with more sets the index would weigh more than the share of the data that ringShare allows.
 type ring struct {
 	sets  []*keySet
 	bytes int // of nodes that the newest set does not use: what it and those between replaced
 }
 
-// ringBytes bounds the memory of nodes that only past key sets need. With fewer sets, more historical counts look at every
-// key.
-const ringBytes = 32 << 20
+const (
+	ringBytesMin = 1 << 20
+	ringBytesMax = 32 << 20
+	ringShare    = 32 // between these two, one part in so many of the live data
+)
 
-// push adds the newest set and cuts the chain behind the sets that are still to be kept.
-func (r *ring) push(k *keySet) {
+// ringBytes is how much memory may be in nodes that only past key sets need.
+func ringBytes(live int64) int { return int(max(ringBytesMin, min(ringBytesMax, live/ringShare))) }
+
+// push adds the newest set and cuts the chain behind the sets that are still to be kept within most bytes.
+func (r *ring) push(k *keySet, most int) {
 	if len(r.sets) > 0 {
 		r.bytes += k.bytes
 	}
 	r.sets = append(r.sets, k)
 	drop := 0
-	for len(r.sets)-drop > limits.IndexRoots || (r.bytes > ringBytes && len(r.sets)-drop > 1) {
+	for len(r.sets)-drop > limits.IndexRoots || (r.bytes > most && len(r.sets)-drop > 1) {
 		r.sets[drop] = nil
 		drop++
 		r.bytes -= r.sets[drop].bytes
@@ -135,7 +143,7 @@ func (s *Store) publishKeys() {
 		k.older.Store(s.ring.sets[n-1])
 	}
 	s.live.seal()
-	s.ring.push(k)
+	s.ring.push(k, ringBytes(s.stats.LiveBytes))
 	s.work.first = 0
 	s.work.older.Store(k)
 }

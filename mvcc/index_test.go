@@ -1,0 +1,190 @@
+package mvcc
+
+import (
+	"fmt"
+	"math/rand"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// check walks a tree and panics where it breaks an invariant of node; it returns the keys.
+func (t *tree) check(test testing.TB) []string {
+	var keys []string
+	depth := -1
+	var walk func(n *node, level int)
+	walk = func(n *node, level int) {
+		if n.kids == nil {
+			if depth < 0 {
+				depth = level
+			}
+			require.Equal(test, depth, level, "leaves of different depth")
+			for _, e := range n.leaf {
+				keys = append(keys, e.key)
+			}
+			require.LessOrEqual(test, len(n.leaf), leafMax)
+			require.True(test, len(n.leaf) > 0 || level == 0)
+			return
+		}
+		require.LessOrEqual(test, len(n.kids), innerMax)
+		for _, k := range n.kids {
+			require.Equal(test, k.node.least(), k.least)
+			require.Equal(test, k.node.size(), k.count)
+			walk(k.node, level+1)
+		}
+	}
+	walk(t.root, 0)
+	require.True(test, slices.IsSorted(keys))
+	require.Equal(test, len(keys), t.count)
+	return keys
+}
+
+// TestTree compares a tree with a sorted list, also roots that were sealed long ago.
+func TestTree(t *testing.T) {
+	const seed = 7
+	r := rand.New(rand.NewSource(seed))
+	t.Log("seed", seed)
+	tr := newTree()
+	entries := map[string]*entry{}
+	var want []string
+	type sealed struct {
+		root *node
+		keys []string
+	}
+	var old []sealed
+	for i := range 60000 {
+		// Grow, shrink to nothing, grow again in order.
+		key := fmt.Sprintf("%05d", r.Intn(9000))
+		if i > 40000 {
+			key = fmt.Sprintf("%05d", i)
+		}
+		growing := i < 15000 || i > 40000
+		if e := entries[key]; e == nil && (growing || r.Intn(4) == 0) {
+			entries[key] = &entry{key: key}
+			tr.insert(entries[key])
+			at, _ := slices.BinarySearch(want, key)
+			want = slices.Insert(want, at, key)
+		} else if e != nil && (!growing || r.Intn(8) == 0) {
+			tr.remove(e)
+			delete(entries, key)
+			at, _ := slices.BinarySearch(want, key)
+			want = slices.Delete(want, at, at+1)
+		}
+		if i%1000 == 0 {
+			require.Equal(t, want, append([]string{}, tr.check(t)...))
+			old = append(old, sealed{tr.root, slices.Clone(want)})
+			tr.seal()
+		}
+	}
+	for _, s := range old {
+		for range 20 {
+			from := fmt.Sprintf("%05d", r.Intn(60000))
+			at, _ := slices.BinarySearch(s.keys, from)
+			require.Equal(t, at, s.root.rank(from))
+			var c cursor
+			c.seek(s.root, from)
+			for _, k := range s.keys[at:min(len(s.keys), at+200)] {
+				require.Equal(t, k, c.next().key)
+			}
+			if len(s.keys)-at <= 200 {
+				require.Nil(t, c.next())
+			}
+		}
+	}
+	for _, k := range want {
+		tr.remove(entries[k])
+	}
+	require.Empty(t, tr.check(t))
+}
+
+// TestTreeBuild checks that a tree built at once is a tree.
+func TestTreeBuild(t *testing.T) {
+	for _, n := range []int{0, 1, leafMax, leafMax + 1, leafMax * innerMax, leafMax*innerMax + 1, 100_000} {
+		var entries []*entry
+		for i := range n {
+			entries = append(entries, &entry{key: fmt.Sprintf("%07d", i)})
+		}
+		tr := newTree()
+		tr.build(entries)
+		require.Len(t, tr.check(t), n)
+		tr.insert(&entry{key: "x"})
+		require.Len(t, tr.check(t), n+1)
+	}
+}
+
+// TestTable compares a table with a map while entries come and go.
+func TestTable(t *testing.T) {
+	const seed = 3
+	r := rand.New(rand.NewSource(seed))
+	t.Log("seed", seed)
+	tab := newTable()
+	want := map[string]*entry{}
+	for range 300_000 {
+		key := fmt.Sprint(r.Intn(40_000))
+		e := want[key]
+		require.Same(t, e, tab.find(key))
+		switch {
+		case e == nil:
+			want[key] = &entry{key: key}
+			tab.insert(want[key])
+		case r.Intn(2) == 0:
+			delete(want, key)
+			tab.remove(e)
+		}
+	}
+	slots := 0
+	for i := range tab.shards {
+		if p := tab.shards[i].slots.Load(); p != nil {
+			slots += len(*p)
+		}
+	}
+	require.Less(t, slots, 8*len(want), "removed entries make the table grow")
+}
+
+// TestQueue checks order over chunk borders.
+func TestQueue(t *testing.T) {
+	var q queue[int]
+	in, out := 0, 0
+	for round := range 50 {
+		for range 37 * round % 1500 {
+			q.push(in)
+			in++
+		}
+		for range 31 * round % 1400 {
+			x, ok := q.peek()
+			require.Equal(t, out < in, ok)
+			if !ok {
+				break
+			}
+			require.Equal(t, out, x)
+			q.pop()
+			out++
+		}
+	}
+	require.LessOrEqual(t, len(q.chunks), (in-out)/queueChunk+2)
+}
+
+// TestRingIsBounded checks that past key sets are let go, by number and by bytes, and that the chain ends where they do.
+func TestRingIsBounded(t *testing.T) {
+	for _, bytes := range []int{1, ringBytesMax / 10} {
+		var r ring
+		var newest *keySet
+		for range 1000 {
+			k := &keySet{bytes: bytes}
+			k.older.Store(newest)
+			r.push(k, ringBytesMax)
+			newest = k
+		}
+		n, kept := 0, 0
+		for k := newest; k != nil; k = k.older.Load() {
+			n++
+			kept += k.bytes
+		}
+		require.Equal(t, len(r.sets), n)
+		require.LessOrEqual(t, n, 256)
+		require.LessOrEqual(t, kept-bytes, ringBytesMax)
+		require.Equal(t, kept-bytes, r.bytes)
+		require.Greater(t, n, 5)
+	}
+}
