@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
 	"quorate.dev/quorate/test/compat/diff"
@@ -202,8 +203,16 @@ func runCase(t *testing.T, p *pair, c script.Case) bool {
 // sweep removes what a case left behind: alarms, leases and keys. It does the same on both servers and checks that it
 // ended the same.
 func sweep(t *testing.T, p *pair) bool {
-	clean, err := script.Parse("sweep", "case sweep\nAlarm action:DEACTIVATE memberID:$member alarm:NOSPACE\n"+
-		"Alarm action:DEACTIVATE memberID:$member alarm:CORRUPT\nDeleteRange key:\"\\000\" range_end:\"\\000\"\nLeaseLeases\n")
+	leases, err := pb.NewLeaseClient(p.judge.Conn()).LeaseLeases(t.Context(), &pb.LeaseLeasesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "case sweep\nAlarm action:DEACTIVATE memberID:$member alarm:NOSPACE\n" +
+		"Alarm action:DEACTIVATE memberID:$member alarm:CORRUPT\nDeleteRange key:\"\\000\" range_end:\"\\000\"\n"
+	for _, l := range leases.Leases {
+		text += fmt.Sprintf("LeaseRevoke ID:%d\n", l.ID)
+	}
+	clean, err := script.Parse("sweep", text+"LeaseLeases\n")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -31,9 +32,10 @@ func (f Fact) String() string { return f.Path + " = " + f.Value }
 type rule int
 
 const (
-	positive rule = iota // only whether it is above zero
-	within1              // the number, with a slack of one
-	present              // not compared at all
+	positive  rule = iota // only whether it is above zero
+	within1               // the number, with a slack of one
+	present               // not compared at all
+	unordered             // a list whose order the server does not promise: sorted before it is compared
 )
 
 // volatile lists the only response fields that are not compared exactly.
@@ -44,6 +46,7 @@ var volatile = map[protoreflect.FullName]rule{
 	"etcdserverpb.StatusResponse.raftAppliedIndex": positive,
 	"etcdserverpb.LeaseTimeToLiveResponse.TTL":     within1, // seconds left, by each server's own clock
 	"etcdserverpb.HashResponse.hash":               present, // a hash over the engine's own buckets
+	"etcdserverpb.LeaseTimeToLiveResponse.keys":    unordered,
 }
 
 // Message lists the facts of m: every populated field, in field order.
@@ -58,6 +61,10 @@ func Message(m proto.Message) []Fact {
 // Error lists the facts of an error answer: its gRPC code, text and details.
 func Error(err error) []Fact {
 	st := status.Convert(err)
+	if st.Code() == codes.DeadlineExceeded {
+		// The client's timer and the server's race; whoever is first words the text.
+		return []Fact{{Path: "code", Value: st.Code().String()}}
+	}
 	facts := []Fact{{Path: "code", Value: st.Code().String()}, {Path: "text", Value: strconv.Quote(st.Message())}}
 	for i, d := range st.Proto().GetDetails() {
 		facts = append(facts, Fact{Path: fmt.Sprintf("details[%d]", i), Value: d.String()})
@@ -80,6 +87,10 @@ func walk(facts []Fact, prefix string, m protoreflect.Message) []Fact {
 		}
 		list := m.Get(fd).List()
 		facts = append(facts, Fact{Path: path, Value: fmt.Sprintf("%d entries", list.Len())})
+		if how, ok := volatile[fd.FullName()]; ok && how == unordered {
+			facts = append(facts, sorted(path, list)...)
+			continue
+		}
 		for i := range list.Len() {
 			facts = value(facts, fmt.Sprintf("%s[%d]", path, i), fd, list.Get(i))
 		}
@@ -87,6 +98,20 @@ func walk(facts []Fact, prefix string, m protoreflect.Message) []Fact {
 	// A server may tell more about itself in Status than etcd does, under field numbers that etcd does not use.
 	if u := m.GetUnknown(); len(u) > 0 && m.Descriptor().FullName() != "etcdserverpb.StatusResponse" {
 		facts = append(facts, Fact{Path: prefix + "(unknown fields)", Value: fmt.Sprintf("%x", []byte(u))})
+	}
+	return facts
+}
+
+// sorted lists the facts of a repeated bytes field in ascending order.
+func sorted(path string, list protoreflect.List) []Fact {
+	vals := make([]string, list.Len())
+	for i := range vals {
+		vals[i] = string(list.Get(i).Bytes())
+	}
+	sort.Strings(vals)
+	facts := make([]Fact, len(vals))
+	for i, v := range vals {
+		facts[i] = Fact{Path: fmt.Sprintf("%s[%d]", path, i), Value: Bytes([]byte(v))}
 	}
 	return facts
 }

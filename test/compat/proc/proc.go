@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -222,9 +223,10 @@ func (s *Server) probe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if st.Leader == 0 || st.StorageVersion == "" {
-		// The storage version is known once the member has set the cluster version, the last step of a first start.
-		return errors.New("no leader or no cluster version yet")
+	if major, minor, _ := strings.Cut(st.Version, "."); st.Leader == 0 ||
+		!strings.HasPrefix(st.StorageVersion, major+"."+strings.Split(minor, ".")[0]+".") {
+		// The storage version follows the cluster version, the last step of a first start.
+		return fmt.Errorf("leader %x, storage version %q", st.Leader, st.StorageVersion)
 	}
 	_, err = pb.NewKVClient(s.conn).Range(ctx, &pb.RangeRequest{Key: []byte("compat-ready")})
 	return err
