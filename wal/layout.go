@@ -127,7 +127,9 @@ func groupSize(n int) int64 {
 
 // appendGroup appends the sectors of a group to dst, and returns the chain that includes it.
 func appendGroup(dst, body []byte, before chain, offset int64, loose bool) ([]byte, chain) {
-	var f [frameSize]byte
+	dst = append(dst, tagFirst)
+	dst = append(dst, zeroSector[:frameSize]...)
+	f := dst[len(dst)-frameSize:] // in place: a frame of its own would be allocated, because checksums let it escape
 	number := before.number + 1
 	binary.LittleEndian.PutUint64(f[0:], number)
 	binary.LittleEndian.PutUint64(f[8:], uint64(offset))
@@ -141,8 +143,6 @@ func appendGroup(dst, body []byte, before chain, offset int64, loose bool) ([]by
 	binary.LittleEndian.PutUint32(f[28:], own)
 	binary.LittleEndian.PutUint32(f[32:], sum)
 
-	dst = append(dst, tagFirst)
-	dst = append(dst, f[:]...)
 	n := min(len(body), payloadSize-frameSize)
 	dst = append(dst, body[:n]...)
 	for body = body[n:]; len(body) > 0; body = body[n:] {

@@ -300,7 +300,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		s := &script{rng: rand.New(rand.NewPCG(seed, round))}
 		crash := rand.New(rand.NewPCG(seed, round+1000))
 		tryHS, tryLog := s.hs, s.log
-		created := false
+		created, released := false, uint64(0)
 		files := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 				return nil
@@ -310,7 +310,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 			if !created && !Exists(after, "wal") {
 				return nil
 			}
-			cuts += checkCrashed(t, after, [][3]uint64{s.hs, s.next, tryHS}, s.log, tryLog)
+			cuts += checkCrashed(t, after, released, [][3]uint64{s.hs, s.next, tryHS}, s.log, tryLog)
 			return nil
 		}))
 		l := create(t, small(files))
@@ -320,7 +320,11 @@ func TestCrashAtEveryOperation(t *testing.T) {
 			if s.rng.IntN(15) == 0 {
 				must(t, l.Close())
 				s.hs = s.next
-				l, _ = open(t, small(files), 0)
+				l, _ = open(t, small(files), ids.Index(released))
+			}
+			if s.rng.IntN(10) == 0 {
+				released = max(released, s.hs[2])
+				must(t, l.Release(ids.Index(released)))
 			}
 		}
 	}
@@ -332,26 +336,26 @@ func TestCrashAtEveryOperation(t *testing.T) {
 
 // checkCrashed opens a crashed log, checks it against what was acknowledged and what was attempted, and returns the number
 // of cut tails.
-func checkCrashed(t *testing.T, files vfs.FS, states [][3]uint64, acked, attempted []*raftpb.Entry) int {
+func checkCrashed(t *testing.T, files vfs.FS, from uint64, states [][3]uint64, acked, attempted []*raftpb.Entry) int {
 	t.Helper()
-	l, r, err := Open("wal", small(files), 0)
+	l, r, err := Open("wal", small(files), ids.Index(from))
 	if err != nil {
 		t.Fatalf("a crash made the log unreadable: %v", err)
 	}
 	var got []string
 	for _, log := range [][]*raftpb.Entry{acked, attempted} {
 		for _, hs := range states {
-			got = append(got, show(state(hs[0], hs[1], hs[2]), log))
+			got = append(got, show(state(hs[0], hs[1], hs[2]), log[from:]))
 		}
 	}
 	if found := show(r.HardState, r.Entries); !slices.Contains(got, found) {
 		t.Fatalf("found     %.300s\nacked     %.300s\nattempted %.300s", found, got[0], got[len(got)-1])
 	}
 	// What was found can be built on.
-	next := uint64(len(r.Entries)) + 1
+	next := from + uint64(len(r.Entries)) + 1
 	must(t, l.Append(nil, entries(next, next, 99, 600), true))
 	must(t, l.Close())
-	l, again := open(t, small(files), 0)
+	l, again := open(t, small(files), ids.Index(from))
 	if again.Cut != nil || len(again.Entries) != len(r.Entries)+1 {
 		t.Fatalf("after the repair: %v, %d entries, want %d", again.Cut, len(again.Entries), len(r.Entries)+1)
 	}
@@ -609,6 +613,45 @@ func TestLostBlocks(t *testing.T) {
 	var corrupt *CorruptError
 	if _, _, err := Open("wal", o, 0); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "was written after it was durable") {
 		t.Errorf("a lost sector before an acknowledged group: %v", err)
+	}
+}
+
+// TestLostState loses the last group of a full segment when it holds only a hard state, which no entry after it misses.
+func TestLostState(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	o := Options{FS: mem, SegmentBytes: 1536}
+	l := create(t, o)
+	must(t, l.Append(nil, entries(1, 1, 1, 10), true))
+	must(t, l.Append(state(7, 7, 0), nil, true))
+	name, data := content(t, mem)
+	must(t, l.Append(nil, entries(2, 2, 7, 10), true))
+	clear(data[1024:])
+	live, err := mem.UnsafeGetFileDataBuffer(name)
+	must(t, err)
+	copy(live, data)
+	var corrupt *CorruptError
+	if _, _, err := Open("wal", o, 0); !errors.As(err, &corrupt) || corrupt.File != name || corrupt.Offset != 1024 {
+		t.Errorf("a vote was lost and Open said %v", err)
+	}
+}
+
+// TestLargeCut cuts an interrupted group that is larger than what one append clears ahead of itself.
+func TestLargeCut(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	o := Options{FS: mem, SegmentBytes: 2 << 20}
+	l := create(t, o)
+	must(t, l.Append(nil, entries(1, 1, 1, 1_000_000), true))
+	name, data := content(t, mem)
+	clear(data[512:1024])
+	o.FS = with(t, name, data)
+	l, r := open(t, o, 0)
+	if r.Cut == nil || r.Cut.Offset != 512 || r.Cut.Bytes < 1_000_000 {
+		t.Fatalf("cut %v", r.Cut)
+	}
+	must(t, l.Append(nil, entries(1, 1, 2, 1), true))
+	must(t, l.Close())
+	if _, r = open(t, o, 0); r.Cut != nil || len(r.Entries) != 1 {
+		t.Errorf("after the repair: %d entries, cut %v", len(r.Entries), r.Cut)
 	}
 }
 
