@@ -28,6 +28,22 @@ type Lease struct {
 	Remaining int64 // seconds left at the last checkpoint, 0 when there is none since the last renewal
 }
 
+// Kind says what happened to a lease.
+type Kind uint8
+
+// What can happen to a lease.
+const (
+	Granted Kind = iota + 1
+	Revoked
+	Checkpointed
+)
+
+// Change is something that happened to a lease, for those who keep its deadline.
+type Change struct {
+	Lease
+	Kind Kind
+}
+
 // entry is one lease with its keys. Like the nodes of a tree it belongs to an epoch and is copied when a later one changes it.
 type entry struct {
 	Lease

@@ -61,8 +61,8 @@ func (m *Member) UnmarshalJSON(b []byte) error {
 // Started says whether the member has published its name.
 func (m *Member) Started() bool { return m.Name != "" }
 
-// AddContext is the context of a ConfChange that adds m, or that updates its peer URLs.
-func AddContext(m Member) []byte { return mustJSON(m) }
+// JSON is the stored form of m, which is also the context of a ConfChange that adds m or updates its peer URLs.
+func (m Member) JSON() []byte { return mustJSON(m) }
 
 // PromoteContext is the context of a ConfChange (type AddNode) that makes the learner m a voter.
 func PromoteContext(m Member) []byte {

@@ -85,7 +85,7 @@ func (c *cluster) stored(key string) string {
 func TestLifeOfACluster(t *testing.T) {
 	c := newCluster(t)
 	one := Member{ID: 0xa1, PeerURLs: []string{"http://a:2380"}, Name: "one"}
-	done, err := c.change(raftpb.ConfChangeAddNode, one.ID, AddContext(one))
+	done, err := c.change(raftpb.ConfChangeAddNode, one.ID, one.JSON())
 	require.NoError(t, err)
 	require.Equal(t, Change{Added, one}, done)
 	require.Equal(t, `{"id":161,"peerURLs":["http://a:2380"],"name":"one"}`, c.stored("Ma1"))
@@ -96,7 +96,7 @@ func TestLifeOfACluster(t *testing.T) {
 	require.Equal(t, `{"id":161,"peerURLs":["http://a:2380"],"name":"one","clientURLs":["http://a:2379"]}`, c.stored("Ma1"))
 
 	two := Member{ID: 0xfffffffffffffff1, PeerURLs: []string{"http://b:2380"}, IsLearner: true}
-	_, err = c.change(raftpb.ConfChangeAddLearnerNode, two.ID, AddContext(two))
+	_, err = c.change(raftpb.ConfChangeAddLearnerNode, two.ID, two.JSON())
 	require.NoError(t, err)
 	require.Equal(t, `{"id":18446744073709551601,"peerURLs":["http://b:2380"],"isLearner":true}`, c.stored("Mfffffffffffffff1"))
 	require.Equal(t, `{"voters":[161],"learners":[18446744073709551601],"auto_leave":false}`, c.stored("mconfState"))
@@ -109,7 +109,7 @@ func TestLifeOfACluster(t *testing.T) {
 	require.Equal(t, `{"voters":[161,18446744073709551601],"auto_leave":false}`, c.stored("mconfState"))
 
 	two.PeerURLs = []string{"http://b2:2380"}
-	_, err = c.change(raftpb.ConfChangeUpdateNode, two.ID, AddContext(two))
+	_, err = c.change(raftpb.ConfChangeUpdateNode, two.ID, two.JSON())
 	require.NoError(t, err)
 	require.Equal(t, `{"id":18446744073709551601,"peerURLs":["http://b2:2380"]}`, c.stored("Mfffffffffffffff1"))
 
@@ -127,7 +127,7 @@ func TestLifeOfACluster(t *testing.T) {
 // TestContextsAreEtcds decodes our contexts with the fields that etcd's ConfigChangeContext has.
 func TestContextsAreEtcds(t *testing.T) {
 	m := Member{ID: 5, PeerURLs: []string{"http://x?a=1&b=2"}, IsLearner: true}
-	require.Equal(t, `{"id":5,"peerURLs":["http://x?a=1\u0026b=2"],"isLearner":true}`, string(AddContext(m)))
+	require.Equal(t, `{"id":5,"peerURLs":["http://x?a=1\u0026b=2"],"isLearner":true}`, string(m.JSON()))
 	require.Equal(t, `{"id":5,"peerURLs":["http://x?a=1\u0026b=2"],"isLearner":true,"isPromote":true}`, string(PromoteContext(m)))
 	var back Member
 	require.NoError(t, json.Unmarshal(PromoteContext(m), &back))
@@ -139,12 +139,12 @@ func TestRefusedChanges(t *testing.T) {
 	add := raftpb.ConfChangeAddNode
 	member := func(id ids.MemberID, url string) Member { return Member{ID: id, PeerURLs: []string{url}} }
 	for _, m := range []Member{member(1, "http://1:1"), member(2, "http://2:1"), member(3, "http://3:1")} {
-		_, err := c.change(add, m.ID, AddContext(m))
+		_, err := c.change(add, m.ID, m.JSON())
 		require.NoError(t, err)
 	}
 	_, err := c.change(raftpb.ConfChangeRemoveNode, 3, nil)
 	require.NoError(t, err)
-	_, err = c.change(raftpb.ConfChangeAddLearnerNode, 4, AddContext(member(4, "http://4:1")))
+	_, err = c.change(raftpb.ConfChangeAddLearnerNode, 4, member(4, "http://4:1").JSON())
 	require.NoError(t, err)
 	for _, x := range []struct {
 		name    string
@@ -153,24 +153,24 @@ func TestRefusedChanges(t *testing.T) {
 		context []byte
 		want    *fault.Error // nil: an error that is no fault
 	}{
-		{"id exists", add, 1, AddContext(member(1, "http://9:1")), fault.MemberExist},
-		{"learner of an id that exists", raftpb.ConfChangeAddLearnerNode, 1, AddContext(member(1, "http://9:1")), fault.MemberExist},
-		{"removed id", add, 3, AddContext(member(3, "http://3:1")), fault.MemberNotFound},
-		{"URL in use", add, 9, AddContext(member(9, "http://2:1")), fault.PeerURLExist},
-		{"second learner", raftpb.ConfChangeAddLearnerNode, 9, AddContext(member(9, "http://9:1")), fault.TooManyLearners},
+		{"id exists", add, 1, member(1, "http://9:1").JSON(), fault.MemberExist},
+		{"learner of an id that exists", raftpb.ConfChangeAddLearnerNode, 1, member(1, "http://9:1").JSON(), fault.MemberExist},
+		{"removed id", add, 3, member(3, "http://3:1").JSON(), fault.MemberNotFound},
+		{"URL in use", add, 9, member(9, "http://2:1").JSON(), fault.PeerURLExist},
+		{"second learner", raftpb.ConfChangeAddLearnerNode, 9, member(9, "http://9:1").JSON(), fault.TooManyLearners},
 		{"promotion of nobody", add, 9, PromoteContext(member(9, "http://9:1")), fault.MemberNotFound},
 		{"promotion of a voter", add, 1, PromoteContext(member(1, "http://1:1")), fault.MemberNotLearner},
 		{"promotion as learner", raftpb.ConfChangeAddLearnerNode, 4, PromoteContext(member(4, "http://4:1")), nil},
 		{"removal of nobody", raftpb.ConfChangeRemoveNode, 9, nil, fault.MemberNotFound},
 		{"removal again", raftpb.ConfChangeRemoveNode, 3, nil, fault.MemberNotFound},
-		{"update of nobody", raftpb.ConfChangeUpdateNode, 9, AddContext(member(9, "http://9:1")), fault.MemberNotFound},
-		{"update to a URL in use", raftpb.ConfChangeUpdateNode, 1, AddContext(member(1, "http://2:1")), fault.PeerURLExist},
+		{"update of nobody", raftpb.ConfChangeUpdateNode, 9, member(9, "http://9:1").JSON(), fault.MemberNotFound},
+		{"update to a URL in use", raftpb.ConfChangeUpdateNode, 1, member(1, "http://2:1").JSON(), fault.PeerURLExist},
 		{"no context", add, 9, nil, nil},
-		{"context of another", add, 9, AddContext(member(8, "http://9:1")), nil},
+		{"context of another", add, 9, member(8, "http://9:1").JSON(), nil},
 		{"context of null", add, 9, []byte("null"), nil},
-		{"id 0", add, 0, AddContext(member(0, "http://9:1")), nil},
+		{"id 0", add, 0, member(0, "http://9:1").JSON(), nil},
 		{"removal of id 0", raftpb.ConfChangeRemoveNode, 0, nil, fault.MemberNotFound},
-		{"unknown type", raftpb.ConfChangeType(17), 9, AddContext(member(9, "http://9:1")), nil},
+		{"unknown type", raftpb.ConfChangeType(17), 9, member(9, "http://9:1").JSON(), nil},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			_, err := c.change(x.kind, x.id, x.context)
@@ -190,19 +190,19 @@ func TestRefusedChanges(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.change(raftpb.ConfChangeRemoveNode, 2, nil)
 	require.ErrorIs(t, err, fault.MemberNotEnoughStarted, "the last voter")
-	_, err = c.change(raftpb.ConfChangeUpdateNode, 2, AddContext(member(2, "http://2:1")))
+	_, err = c.change(raftpb.ConfChangeUpdateNode, 2, member(2, "http://2:1").JSON())
 	require.NoError(t, err, "an update may keep its own URL")
 }
 
 func TestViewsDoNotChange(t *testing.T) {
 	c := newCluster(t)
 	m := Member{ID: 1, PeerURLs: []string{"http://1:1"}}
-	_, err := c.change(raftpb.ConfChangeAddNode, 1, AddContext(m))
+	_, err := c.change(raftpb.ConfChangeAddNode, 1, m.JSON())
 	require.NoError(t, err)
 	before := c.table.View()
 	require.NoError(t, c.table.SetAttributes(c.batch, 1, "n", []string{"http://c"}))
 	m.ID, m.PeerURLs = 2, []string{"http://2:1"}
-	_, err = c.change(raftpb.ConfChangeAddNode, 2, AddContext(m))
+	_, err = c.change(raftpb.ConfChangeAddNode, 2, m.JSON())
 	require.NoError(t, err)
 	_, err = c.change(raftpb.ConfChangeRemoveNode, 1, nil)
 	require.NoError(t, err)
@@ -304,7 +304,7 @@ func TestOpenRefusesDamage(t *testing.T) {
 func FuzzApplyConfChange(f *testing.F) {
 	m := Member{ID: 1, PeerURLs: []string{"http://1:1"}}
 	for _, kind := range []raftpb.ConfChangeType{0, 1, 2, 3} {
-		data, err := proto.Marshal(&raftpb.ConfChange{Type: kind.Enum(), NodeId: proto.Uint64(1), Context: AddContext(m)})
+		data, err := proto.Marshal(&raftpb.ConfChange{Type: kind.Enum(), NodeId: proto.Uint64(1), Context: m.JSON()})
 		require.NoError(f, err)
 		f.Add(data)
 	}
