@@ -387,6 +387,14 @@ func (d *duel) endWrite(tx *mvcc.Tx, mt *mtx) {
 
 func (d *duel) compact() {
 	rev := d.m.rev - d.Int63n(20)
+	if d.clean && rev > d.m.compacted {
+		d.publish()
+		f := d.e.Freeze()
+		got, err := mvcc.HashOf(f, d.s.Compacted(), ids.Revision(rev))
+		require.NoError(d.t, err)
+		require.NoError(d.t, f.Close())
+		require.Equal(d.t, d.m.hash(d.m.retained(), d.m.compacted, rev, d.m.keep(rev, true)), got.Hash)
+	}
 	err := d.s.Compact(d.b, ids.Revision(rev))
 	switch {
 	case rev <= d.m.compacted:
