@@ -89,9 +89,9 @@ func kubernetesTxn(s *mvcc.Store, i int) *wire.TxnRequest {
 
 // TestMemoryPerKey measures what a store of many keys holds in memory and keeps it near the data itself.
 func TestMemoryPerKey(t *testing.T) {
-	n := 500_000
+	n := 200_000
 	if testing.Short() {
-		n = 50_000
+		n = 30_000
 	}
 	r := newRig(t)
 	before := heap()

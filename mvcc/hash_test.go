@@ -65,6 +65,7 @@ func TestHashOfEtcd(t *testing.T) {
 	r.remove("a", "z")
 	hash(0, 40, 55, 3857839640)
 	compact(55, 747169611)
+	r.publish()
 	r.reopen()
 	r.scrubAll()
 	r.put("z", "")
