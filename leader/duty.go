@@ -1,0 +1,164 @@
+package leader
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/clock"
+	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/wire"
+)
+
+// Message is a request that knows its wire form, as the types of package wire do.
+type Message = interface {
+	Size() int
+	Append(dst []byte) []byte
+}
+
+// Proposer proposes commands to the group; *node.Host is one. It does not block, and completes the waiter exactly once.
+type Proposer interface {
+	ProposeMessage(kind command.Kind, m Message, w command.Waiter)
+}
+
+// State is what the duties look at. Each method reads the newest published view.
+type State interface {
+	Revision() ids.Revision
+	RetainedBytes() int64 // what the quota counts
+	Alarms() []wire.AlarmMember
+	ClusterVersion() string // "" when it was never set
+}
+
+// Config is what New needs. Fields are required unless they say otherwise.
+type Config struct {
+	Member         ids.MemberID
+	Proposer       Proposer
+	State          State
+	Election       time.Duration // the election timeout; leases live longer by it after a change of leader
+	RequestTimeout time.Duration // how long a request waits for this member to become the leader
+	Compaction     Compaction    // the zero value compacts nothing
+	Checkpoints    bool          // checkpoint the remaining time of long leases
+	QuotaBytes     int64         // 0 or below: alarms are not taken back
+	ClusterVersion string        // what this release raises the cluster version to; "": leave it alone
+	Clock          clock.Clock   // nil: the machine's clock
+	Logger         *zap.Logger   // nil: no log
+}
+
+// MinTTL is the shortest time to live that a lease is granted, in seconds: one and a half election timeouts rounded up, so
+// that a lease outlives a change of leader (source: etcd's NewServer, minTTL).
+func MinTTL(electionTicks int, tick time.Duration) int64 {
+	shortest := time.Duration(3*electionTicks/2) * tick
+	return int64(math.Ceil(shortest.Seconds()))
+}
+
+// Duty does the leader's work on one member. All methods are safe for concurrent use.
+type Duty struct {
+	cfg   Config
+	birth time.Time // instant 0
+
+	mu     sync.Mutex
+	leases leases
+	queued queued
+
+	compactor *compactor
+	clearing  atomic.Bool // a deactivation of the alarm is under way
+	versioned atomic.Bool // a change of the cluster version is under way
+
+	renewed, expired atomic.Uint64
+
+	kick chan struct{}
+	quit chan struct{}
+	done chan struct{}
+	stop sync.Once
+}
+
+// New returns a duty that does nothing yet; Start begins its rounds.
+func New(c Config) *Duty {
+	if c.Clock == nil {
+		c.Clock = clock.Real()
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	d := &Duty{cfg: c, birth: c.Clock.Now()}
+	d.kick, d.quit, d.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	d.compactor = newCompactor(c.Compaction, 0)
+	return d
+}
+
+// Start begins the rounds. It must be called once.
+func (d *Duty) Start() {
+	go func() {
+		defer close(d.done)
+		ticker := d.cfg.Clock.NewTicker(limits.LeaseRound)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-d.kick:
+			case <-d.quit:
+				return
+			}
+			d.round()
+		}
+	}()
+}
+
+// Stop ends the rounds and answers everybody who waits with fault.Stopped. Start must have been called. It may be called
+// more than once.
+func (d *Duty) Stop() {
+	d.stop.Do(func() { close(d.quit) })
+	<-d.done
+	d.mu.Lock()
+	d.leases.reset()
+	d.queued.closed = true
+	waiting := d.queued.takeAll()
+	d.mu.Unlock()
+	answer(waiting, fault.Stopped)
+}
+
+// round does what is due now.
+func (d *Duty) round() {
+	now := d.now()
+	d.expireAwaiting(now)
+	leading := d.leading()
+	if leading {
+		d.revokeExpired(now)
+		d.checkpoint(now)
+		d.raiseVersion()
+	}
+	d.compact(now, leading)
+	d.clearAlarm()
+}
+
+// Counters are numbers for monitoring, counted since New.
+type Counters struct {
+	Renewed uint64 // renewals granted
+	Expired uint64 // leases found expired and proposed for revocation
+}
+
+// Counters returns the current numbers.
+func (d *Duty) Counters() Counters {
+	return Counters{Renewed: d.renewed.Load(), Expired: d.expired.Load()}
+}
+
+func (d *Duty) now() instant { return instant(d.cfg.Clock.Now().Sub(d.birth)) }
+
+// leading reports whether this member has been promoted and not demoted since.
+func (d *Duty) leading() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leases.term != 0
+}
+
+// waiter adapts a function to command.Waiter.
+type waiter func(*command.Result)
+
+// Complete implements command.Waiter.
+func (w waiter) Complete(r *command.Result) { w(r) }
