@@ -76,12 +76,33 @@ func canonical(t testing.TB, m proto.Message) []byte {
 	return b
 }
 
-// normalize takes away the two differences that the package comment names.
+// normalize takes away the differences that the package comment names.
 func normalize(m proto.Message) {
 	if a, ok := m.(*membershippb.ClusterMemberAttrSetRequest); ok && a.MemberAttributes == nil {
 		a.MemberAttributes = new(membershippb.Attributes)
 	}
 	dropEmptyHeaders(m.ProtoReflect())
+	addNestedHeaders(m.ProtoReflect())
+}
+
+// addNestedHeaders gives every nested transaction response the header that ours always writes.
+func addNestedHeaders(r protoreflect.Message) {
+	if op, ok := r.Interface().(*etcdserverpb.ResponseOp); ok {
+		if txn := op.GetResponseTxn(); txn != nil && txn.Header == nil {
+			txn.Header = new(etcdserverpb.ResponseHeader)
+		}
+	}
+	r.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.IsList() && fd.Message() != nil:
+			for i := range v.List().Len() {
+				addNestedHeaders(v.List().Get(i).Message())
+			}
+		case fd.Message() != nil && !fd.IsMap():
+			addNestedHeaders(v.Message())
+		}
+		return true
+	})
 }
 
 func dropEmptyHeaders(r protoreflect.Message) {

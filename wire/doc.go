@@ -12,6 +12,7 @@
 // Invariants, each held by a differential test against the generated types: Unmarshal accepts exactly the inputs that
 // proto.Unmarshal accepts and reads the same values from them (unknown fields and fields of another wire type are skipped,
 // the last scalar wins, repeated occurrences of one sub-message merge, strings are UTF-8, at most 10,000 levels nest);
-// Append writes exactly what proto's deterministic Marshal writes. Two exceptions, on purpose: an all-zero Header is left
-// out rather than written as an empty message, and Internal does not look inside its body.
+// Append writes exactly what proto's deterministic Marshal writes. Exceptions, on purpose: an all-zero Header is left
+// out rather than written as an empty message, but for a nested transaction's response, where it is always written; and
+// Internal does not look inside its body.
 package wire

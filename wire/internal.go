@@ -33,10 +33,15 @@ type Internal struct {
 	Body         []byte // that request's bytes, not looked into
 }
 
+// holdsRequest says whether a field of InternalRaftRequest is a request.
 func holdsRequest(num uint64) bool {
-	n := int32(num)
-	return FieldRange <= n && n <= FieldLeaseCheckpoint || FieldAuthFirst <= n && n <= FieldDowngradeInfoSet ||
-		n == FieldDowngradeTest
+	switch n := int32(num); {
+	case FieldRange <= n && n <= FieldLeaseCheckpoint, FieldClusterVersionSet <= n && n <= FieldDowngradeInfoSet, n == FieldDowngradeTest:
+		return true
+	case n == 1000, 1011 <= n && n <= 1013, 1100 <= n && n <= 1106, 1200 <= n && n <= 1204: // authentication
+		return true
+	}
+	return false
 }
 
 func (m *Internal) mergeHeader(b []byte) error {

@@ -277,6 +277,23 @@ func (m *ResponseOp) Unmarshal(b []byte) error {
 	return m.merge(b, levels)
 }
 
+// A nested response always has a header on the wire, mostly an empty one: clients look into it.
+
+func nestedSize(m *TxnResponse) int {
+	n := m.Size()
+	if m.Header == (Header{}) {
+		n += sizeLen(0)
+	}
+	return n
+}
+
+func appendNested(dst []byte, m *TxnResponse) []byte {
+	if m.Header == (Header{}) {
+		dst = appendLen(dst, 1, 0)
+	}
+	return m.Append(dst)
+}
+
 // Size is the length of what Append writes, in bytes.
 func (m *ResponseOp) Size() int {
 	switch {
@@ -287,7 +304,7 @@ func (m *ResponseOp) Size() int {
 	case m.DeleteRange != nil:
 		return sizeLen(m.DeleteRange.Size())
 	case m.Txn != nil:
-		return sizeLen(m.Txn.Size())
+		return sizeLen(nestedSize(m.Txn))
 	}
 	return 0
 }
@@ -302,7 +319,7 @@ func (m *ResponseOp) Append(dst []byte) []byte {
 	case m.DeleteRange != nil:
 		return m.DeleteRange.Append(appendLen(dst, 3, m.DeleteRange.Size()))
 	case m.Txn != nil:
-		return m.Txn.Append(appendLen(dst, 4, m.Txn.Size()))
+		return appendNested(appendLen(dst, 4, nestedSize(m.Txn)), m.Txn)
 	}
 	return dst
 }
