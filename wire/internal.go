@@ -38,7 +38,7 @@ func holdsRequest(num uint64) bool {
 	switch n := int32(num); {
 	case FieldRange <= n && n <= FieldLeaseCheckpoint, FieldClusterVersionSet <= n && n <= FieldDowngradeInfoSet, n == FieldDowngradeTest:
 		return true
-	case n == 1000, 1011 <= n && n <= 1013, 1100 <= n && n <= 1106, 1200 <= n && n <= 1204: // authentication
+	case n == 1000, 1011 <= n && n <= 1013, 1100 <= n && n <= 1107, 1200 <= n && n <= 1204: // authentication
 		return true
 	}
 	return false
