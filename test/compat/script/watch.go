@@ -27,40 +27,78 @@ type WatchLog struct {
 	Controls []*pb.WatchResponse       // created, canceled and progress messages
 	Events   map[int64][]*mvccpb.Event // by watch id, over all lives of that id
 	Wrong    []string                  // broken promises
-	partial  map[int64]bool            // a fragment is open
+
+	lives map[int64]*life // by the ids of watches that run
+}
+
+// life is what has been seen of one watch since it was created.
+type life struct {
+	last    int64 // revision of its last event
+	partial bool  // its last message was a fragment with more to come
+	floor   int64 // a progress answer said that everything up to here has been sent
 }
 
 // NewWatchLog returns an empty log.
 func NewWatchLog() *WatchLog {
-	return &WatchLog{Events: map[int64][]*mvccpb.Event{}, partial: map[int64]bool{}}
+	return &WatchLog{Events: map[int64][]*mvccpb.Event{}, lives: map[int64]*life{}}
 }
 
 // Add takes the next message of the stream.
 func (l *WatchLog) Add(m *pb.WatchResponse) {
 	if len(m.Events) == 0 {
 		l.Controls = append(l.Controls, m)
+		l.track(m)
 		return
 	}
 	if m.Created || m.Canceled || m.CompactRevision != 0 {
-		l.Wrong = append(l.Wrong, fmt.Sprintf("watch %d: a control message carries events: %v", m.WatchId, m))
+		l.wrong(m, "a control message carries events")
 	}
-	seen := l.Events[m.WatchId]
+	w := l.lives[m.WatchId]
+	if w == nil {
+		l.wrong(m, "events for a watch that does not run")
+		return
+	}
 	for i, e := range m.Events {
-		if len(seen) > 0 {
-			before := seen[len(seen)-1].Kv.ModRevision
-			switch {
-			case e.Kv.ModRevision < before:
-				l.Wrong = append(l.Wrong, fmt.Sprintf("watch %d: revision %d after %d", m.WatchId, e.Kv.ModRevision, before))
-			case e.Kv.ModRevision == before && i == 0 && !l.partial[m.WatchId]:
-				l.Wrong = append(l.Wrong, fmt.Sprintf("watch %d: revision %d is split between messages", m.WatchId, before))
-			}
+		rev := e.Kv.ModRevision
+		switch {
+		case rev < w.last:
+			l.wrong(m, fmt.Sprintf("revision %d after %d", rev, w.last))
+		case rev == w.last && i == 0 && !w.partial:
+			l.wrong(m, fmt.Sprintf("revision %d is split between messages", rev))
+		case rev <= w.floor:
+			l.wrong(m, fmt.Sprintf("revision %d after a progress answer for %d", rev, w.floor))
 		}
-		seen = append(seen, e)
+		w.last = rev
 	}
-	l.Events[m.WatchId] = seen
-	l.partial[m.WatchId] = m.Fragment
-	if last := seen[len(seen)-1].Kv.ModRevision; m.Header.GetRevision() < last {
-		l.Wrong = append(l.Wrong, fmt.Sprintf("watch %d: header.revision %d below the event's %d", m.WatchId, m.Header.GetRevision(), last))
+	l.Events[m.WatchId] = append(l.Events[m.WatchId], m.Events...)
+	w.partial = m.Fragment
+	if m.Header.GetRevision() < w.last {
+		l.wrong(m, fmt.Sprintf("header.revision %d is below the event's %d", m.Header.GetRevision(), w.last))
+	}
+}
+
+func (l *WatchLog) wrong(m *pb.WatchResponse, what string) {
+	l.Wrong = append(l.Wrong, fmt.Sprintf("watch %d: %s", m.WatchId, what))
+}
+
+// track follows which watches run and up to where progress answers say that they have sent everything.
+func (l *WatchLog) track(m *pb.WatchResponse) {
+	switch {
+	case m.Canceled:
+		delete(l.lives, m.WatchId)
+	case m.Created:
+		l.lives[m.WatchId] = &life{}
+	default:
+		l.Progress(m)
+	}
+}
+
+// Progress takes a progress answer without keeping it as a control message.
+func (l *WatchLog) Progress(m *pb.WatchResponse) {
+	for id, w := range l.lives {
+		if m.WatchId == -1 || m.WatchId == id {
+			w.floor = max(w.floor, m.Header.GetRevision())
+		}
 	}
 }
 
