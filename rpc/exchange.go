@@ -1,0 +1,224 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// role is what an exchange is for: a Call, a Stream or a web request. All methods but ready are called with conn.mu held.
+type role interface {
+	// take gets the payload of a DATA frame, valid until the reader reads on, or the end of the request, or both. It
+	// reports whether the reader must call ready once the lock is released.
+	take(p []byte, end bool) bool
+	// ready runs on the reader without locks.
+	ready()
+	// unread reports whether received bytes wait for the handler, so that the peer should not send more.
+	unread() bool
+	// ended tells that the exchange is over, so that waiters wake up.
+	ended()
+}
+
+// exchange is one HTTP/2 stream: a request and its answer. conn.mu protects the fields that change.
+type exchange struct {
+	c     *conn
+	id    uint32
+	req   *request
+	role  role
+	start time.Time // zero without an observer
+
+	deadline time.Time // zero for none; immutable
+	in       inflow
+	out      outflow
+	ctx      context.Context // nil until asked for
+	cancel   context.CancelFunc
+	end      *Status // how it ended; set once, when over is set
+	over     bool    // removed from the connection: nothing more is sent or received
+	answered bool    // the handler is done with it
+}
+
+// inflow is the receiving half.
+type inflow struct {
+	window   int   // bytes the peer may still send
+	held     int   // bytes of conn.held that belong to this exchange
+	received int64 // payload bytes, to compare with content-length
+	ended    bool  // END_STREAM arrived
+	opened   int64 // when the HEADERS came, unix nanoseconds
+	moved    int64 // when the request last made progress, unix nanoseconds; only kept while it is incomplete
+}
+
+// outflow is the sending half.
+type outflow struct {
+	window  int64  // bytes the peer accepts; may be negative after a settings change
+	pend    []byte // bytes to be sent as DATA, from off
+	off     int
+	next    func(dst []byte) ([]byte, bool) // produces the rest of the payload, see Call.ReplyStream
+	left    int                             // bytes next still owes
+	header  []pair
+	trailer []pair
+	moved   int64 // when data last left, unix nanoseconds; only kept while data waits
+
+	begun   bool // response HEADERS are written
+	queued  bool // in conn.w.queue
+	closing bool // the answer is complete: after pend and next comes the end
+	partial bool // some but not all of the pending message is framed
+}
+
+// waiting is the number of bytes queued in memory.
+func (o *outflow) waiting() int { return len(o.pend) - o.off }
+
+// hasData reports whether DATA has to be sent.
+func (o *outflow) hasData() bool { return o.off < len(o.pend) || o.next != nil }
+
+// Method returns the full method name, for example "/etcdserverpb.KV/Put".
+func (x *exchange) Method() string { return x.req.path }
+
+// Metadata returns the first value of the lower-case key, "" when there is none. Values of -bin keys are decoded.
+func (x *exchange) Metadata(key string) string {
+	for i := range x.req.meta {
+		if x.req.meta[i].Name == key {
+			return x.req.meta[i].Value
+		}
+	}
+	return ""
+}
+
+// MetadataValues returns all values of the lower-case key in order of arrival. Values of -bin keys are decoded.
+func (x *exchange) MetadataValues(key string) []string {
+	var values []string
+	for _, f := range x.req.meta {
+		if f.Name == key {
+			values = append(values, f.Value)
+		}
+	}
+	return values
+}
+
+// Peer returns the client's address.
+func (x *exchange) Peer() net.Addr { return x.c.nc.RemoteAddr() }
+
+// TLS returns the state of the connection's handshake, nil without TLS.
+func (x *exchange) TLS() *tls.ConnectionState { return x.c.tls }
+
+// Deadline returns when the client gives up; false when it did not say.
+func (x *exchange) Deadline() (time.Time, bool) { return x.deadline, !x.deadline.IsZero() }
+
+// Context is made on the first call. It has the call's deadline and is cancelled when the call is answered or reset,
+// or its connection is lost.
+func (x *exchange) Context() context.Context {
+	x.c.mu.Lock()
+	defer x.c.mu.Unlock()
+	if x.ctx == nil {
+		if x.deadline.IsZero() {
+			x.ctx, x.cancel = context.WithCancel(context.Background())
+		} else {
+			x.ctx, x.cancel = context.WithDeadline(context.Background(), x.deadline)
+		}
+		if x.over || x.answered {
+			x.cancel()
+		}
+	}
+	return x.ctx
+}
+
+// SetHeader adds a header to the answer; it has no effect once the first message is sent. The key is lower case, values
+// of -bin keys may be any bytes. Names that HTTP/2 or gRPC reserve, and values that are not printable, are ignored.
+func (x *exchange) SetHeader(key, value string) { x.set(&x.out.header, key, value) }
+
+// SetTrailer adds a trailer to the answer; the same rules as for SetHeader.
+func (x *exchange) SetTrailer(key, value string) { x.set(&x.out.trailer, key, value) }
+
+func (x *exchange) set(to *[]pair, key, value string) {
+	if reserved(key) || !strings.HasSuffix(key, "-bin") && !printable(value) {
+		return
+	}
+	x.c.mu.Lock()
+	*to = append(*to, pair{key, value})
+	x.c.mu.Unlock()
+}
+
+func printable(v string) bool {
+	for i := 0; i < len(v); i++ {
+		if v[i] < ' ' || v[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// finish ends the answer with st after what is queued. mu held.
+func (x *exchange) finish(st *Status) {
+	if x.over || x.out.closing {
+		return
+	}
+	x.out.closing, x.end = true, st
+	if !x.out.hasData() {
+		x.writeEnd()
+	}
+}
+
+// writeEnd writes the trailers and ends the exchange. mu held.
+func (x *exchange) writeEnd() {
+	if web, ok := x.role.(*web); ok {
+		web.writeEnd()
+	} else {
+		x.c.w.appendTrailers(x)
+	}
+	if !x.in.ended {
+		// The rest of the request is of no use, and saying so is no error (RFC 9113 section 8.1).
+		x.c.w.appendReset(x.id, http2.ErrCodeNo)
+		x.c.remember(x.id, true)
+	}
+	x.c.remove(x, x.end)
+}
+
+// abort ends the answer at once, dropping what is queued: with trailers where the peer can still understand them, else
+// with a reset. mu held.
+func (x *exchange) abort(st *Status) {
+	if x.over {
+		return
+	}
+	_, isWeb := x.role.(*web) // its headers belong to the handler's goroutine
+	cut := isWeb || x.out.partial || x.out.closing && x.out.hasData()
+	x.dropQueue()
+	x.out.closing, x.end = true, st
+	if !cut {
+		x.writeEnd()
+		return
+	}
+	x.reset(http2.ErrCodeCancel, st)
+}
+
+// reset sends RST_STREAM and forgets the exchange. mu held.
+func (x *exchange) reset(code http2.ErrCode, st *Status) {
+	if x.over {
+		return
+	}
+	x.c.w.appendReset(x.id, code)
+	x.c.remember(x.id, true)
+	x.c.remove(x, st)
+}
+
+// dropQueue forgets what waits to be sent. mu held.
+func (x *exchange) dropQueue() {
+	x.c.w.waiting -= x.out.waiting()
+	x.out.pend, x.out.off, x.out.next, x.out.left = nil, 0, nil, 0
+}
+
+// done marks that the handler needs the exchange no more. mu held.
+func (x *exchange) done() {
+	if x.answered {
+		return
+	}
+	x.answered = true
+	if x.over {
+		x.c.abandoned--
+	}
+	if x.cancel != nil {
+		x.cancel()
+	}
+}

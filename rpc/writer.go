@@ -1,0 +1,430 @@
+package rpc
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// writer is the sending side of a connection. conn.mu protects all of it.
+//
+// Frames are appended to out. Whoever takes busy writes out, again and again, until nothing is pending; bytes that
+// others append meanwhile are therefore written by it. Data that the windows, or a full out, hold back waits in its
+// exchange; exchanges that have data and window wait in queue and send one frame per turn.
+type writer struct {
+	c       *conn
+	out     []byte // complete frames not yet given to the socket
+	head    headEncoder
+	queue   []*exchange // exchanges that may send DATA, oldest turn first
+	window  int64       // the peer's connection window
+	initial int64       // the peer's initial stream window
+	waiting int         // bytes in all exchanges' pend
+	busy    bool        // the write token is taken
+	dirty   bool        // the connection is on its flusher's list
+	failed  bool        // the socket took no more
+	began   int64       // when the blocking write in progress began, unix nanoseconds; 0 for none
+	notify  []func()    // NotifyWritable functions to be called once the lock is released
+	moved   sync.Cond   // signalled when out was given to the socket
+
+	sinceRead bool // HEADERS or DATA were sent since the last PING came: see pingPolicy
+}
+
+var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// buffer returns out, with memory behind it.
+func (w *writer) buffer() []byte {
+	if w.out == nil {
+		w.out = (*outBuffers.Get().(*[]byte))[:0]
+	}
+	return w.out
+}
+
+func recycle(b []byte) {
+	if cap(b) <= bufferKeep {
+		b = b[:0]
+		outBuffers.Put(&b)
+	}
+}
+
+func appendFrame(dst []byte, size int, t http2.FrameType, flags http2.Flags, id uint32) []byte {
+	return append(dst, byte(size>>16), byte(size>>8), byte(size), byte(t), byte(flags), byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
+}
+
+// frameHeaderBytes is the size of every HTTP/2 frame's header.
+const frameHeaderBytes = 9
+
+// patchSize sets the payload length of the frame that begins at at and reaches to the end of dst.
+func patchSize(dst []byte, at int) {
+	n := len(dst) - at - frameHeaderBytes
+	dst[at], dst[at+1], dst[at+2] = byte(n>>16), byte(n>>8), byte(n)
+}
+
+// endBlock completes the HEADERS frame that begins at at, moving what exceeds a frame into CONTINUATIONs.
+func endBlock(dst []byte, at int, id uint32) []byte {
+	block := dst[at+frameHeaderBytes:]
+	if len(block) <= frameBytes {
+		patchSize(dst, at)
+		return dst
+	}
+	rest := append([]byte(nil), block[frameBytes:]...)
+	dst = dst[:at+frameHeaderBytes+frameBytes]
+	dst[at+4] &^= byte(http2.FlagHeadersEndHeaders)
+	patchSize(dst, at)
+	for len(rest) > 0 {
+		n := min(frameBytes, len(rest))
+		var flags http2.Flags
+		if n == len(rest) {
+			flags = http2.FlagContinuationEndHeaders
+		}
+		dst = append(appendFrame(dst, n, http2.FrameContinuation, flags, id), rest[:n]...)
+		rest = rest[n:]
+	}
+	return dst
+}
+
+// appendHeaders writes the response headers of a gRPC exchange unless that is done.
+func (w *writer) appendHeaders(x *exchange) {
+	if x.out.begun {
+		return
+	}
+	x.out.begun = true
+	at := len(w.buffer())
+	w.out = appendFrame(w.out, 0, http2.FrameHeaders, http2.FlagHeadersEndHeaders, x.id)
+	w.out = w.head.appendGRPC(w.out, x.req.contentType)
+	w.out = appendPairs(w.out, x.out.header)
+	w.out = endBlock(w.out, at, x.id)
+	w.sinceRead = true
+}
+
+// appendTrailers writes the end of a gRPC exchange: trailers, or headers and trailers in one when no message was sent
+// and the handler set no headers.
+func (w *writer) appendTrailers(x *exchange) {
+	if len(x.out.header) > 0 {
+		w.appendHeaders(x)
+	}
+	at := len(w.buffer())
+	w.out = appendFrame(w.out, 0, http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, x.id)
+	if x.out.begun {
+		w.out = w.head.begin(w.out)
+	} else {
+		w.out = w.head.appendGRPC(w.out, x.req.contentType)
+	}
+	w.out = w.head.appendStatus(w.out, x.end)
+	w.out = appendPairs(w.out, x.out.trailer)
+	w.out = endBlock(w.out, at, x.id)
+	w.sinceRead = true
+}
+
+func (w *writer) appendReset(id uint32, code http2.ErrCode) {
+	w.out = appendFrame(w.buffer(), 4, http2.FrameRSTStream, 0, id)
+	w.out = binary.BigEndian.AppendUint32(w.out, uint32(code))
+}
+
+func (w *writer) appendWindowUpdate(id uint32, n int) {
+	w.out = appendFrame(w.buffer(), 4, http2.FrameWindowUpdate, 0, id)
+	w.out = binary.BigEndian.AppendUint32(w.out, uint32(n))
+}
+
+func (w *writer) appendPing(ack bool, data [8]byte) {
+	var flags http2.Flags
+	if ack {
+		flags = http2.FlagPingAck
+	}
+	w.out = append(appendFrame(w.buffer(), 8, http2.FramePing, flags, 0), data[:]...)
+}
+
+func (w *writer) appendGoAway(last uint32, code http2.ErrCode, debug string) {
+	w.out = appendFrame(w.buffer(), 8+len(debug), http2.FrameGoAway, 0, 0)
+	w.out = binary.BigEndian.AppendUint32(w.out, last)
+	w.out = binary.BigEndian.AppendUint32(w.out, uint32(code))
+	w.out = append(w.out, debug...)
+}
+
+func (w *writer) appendSettings(settings ...http2.Setting) {
+	w.out = appendFrame(w.buffer(), 6*len(settings), http2.FrameSettings, 0, 0)
+	for _, s := range settings {
+		w.out = binary.BigEndian.AppendUint16(w.out, uint16(s.ID))
+		w.out = binary.BigEndian.AppendUint32(w.out, s.Val)
+	}
+}
+
+// send sends one gRPC message of x: straight into out when it fits a frame and the windows are open, else by the queue.
+func (w *writer) send(x *exchange, m Message, size int) {
+	w.appendHeaders(x)
+	n := int64(prefixBytes + size)
+	if x.out.hasData() || n > frameBytes || n > x.out.window || n > w.window || len(w.queue) > 0 || len(w.out) > outHighWater {
+		w.enqueue(x, appendMessage(make([]byte, 0, n), m, size))
+		return
+	}
+	w.sinceRead = true
+	x.out.window -= n
+	w.window -= n
+	w.out = appendFrame(w.out, int(n), http2.FrameData, 0, x.id)
+	w.out = appendMessage(w.out, m, size)
+}
+
+// enqueue queues bytes of x to be sent as DATA. It takes over data.
+func (w *writer) enqueue(x *exchange, data []byte) {
+	if x.out.waiting() == 0 {
+		x.out.pend, x.out.off = data, 0
+		x.out.moved = time.Now().UnixNano()
+	} else {
+		x.out.pend = append(x.out.pend, data...)
+	}
+	w.waiting += len(data)
+	w.schedule(x)
+}
+
+// schedule puts x in the queue when it can send.
+func (w *writer) schedule(x *exchange) {
+	if !x.out.queued && x.out.window > 0 && x.out.hasData() && !x.over {
+		x.out.queued = true
+		w.queue = append(w.queue, x)
+	}
+}
+
+// pump frames queued data as far as the windows and out's bound allow. The caller holds mu and the write token; mu may
+// be released in between.
+func (w *writer) pump() {
+	for len(w.queue) > 0 && w.window > 0 && len(w.out) < outHighWater && !w.failed {
+		x := w.queue[0]
+		w.queue[0] = nil
+		w.queue = w.queue[1:]
+		x.out.queued = false
+		if x.over {
+			continue
+		}
+		if x.out.waiting() == 0 && x.out.next != nil && !w.produce(x) {
+			continue
+		}
+		w.sendFrame(x)
+		w.schedule(x)
+	}
+	if len(w.queue) == 0 {
+		w.queue = nil
+	}
+}
+
+// produce asks the producer of x for its next piece, without the lock; false when x ended meanwhile.
+func (w *writer) produce(x *exchange) bool {
+	next, buf := x.out.next, x.out.pend[:0]
+	w.c.mu.Unlock()
+	piece, more := next(buf)
+	w.c.mu.Lock()
+	if x.over {
+		return false
+	}
+	x.out.left -= len(piece)
+	if x.out.left < 0 || !more && x.out.left > 0 || more && len(piece) == 0 {
+		panic(fmt.Sprintf("BUG: the producer of a reply to %s is %d bytes off the size it announced", x.req.path, x.out.left))
+	}
+	x.out.pend, x.out.off = piece, 0
+	w.waiting += len(piece)
+	if !more {
+		x.out.next = nil
+	}
+	if x.out.hasData() {
+		return true
+	}
+	w.drainedQueue(x)
+	return false
+}
+
+// sendFrame frames as much of x's queue as one frame and the windows allow.
+func (w *writer) sendFrame(x *exchange) {
+	n := int(min(int64(x.out.waiting()), frameBytes, x.out.window, w.window))
+	if n <= 0 {
+		return
+	}
+	x.out.window -= int64(n)
+	w.window -= int64(n)
+	w.waiting -= n
+	w.out = appendFrame(w.buffer(), n, http2.FrameData, 0, x.id)
+	w.out = append(w.out, x.out.pend[x.out.off:x.out.off+n]...)
+	w.sinceRead = true
+	x.out.off += n
+	x.out.partial = true
+	x.out.moved = time.Now().UnixNano()
+	if x.out.waiting() == 0 && x.out.next == nil {
+		w.drainedQueue(x)
+		return
+	}
+	w.drained(x)
+}
+
+// drainedQueue is called when the last queued byte of x is framed.
+func (w *writer) drainedQueue(x *exchange) {
+	x.out.partial = false
+	x.out.off = 0
+	if x.out.pend = x.out.pend[:0]; cap(x.out.pend) > pendKeep {
+		x.out.pend = nil
+	}
+	if x.out.closing {
+		x.writeEnd()
+		return
+	}
+	w.drained(x)
+}
+
+// drained wakes those who wait for room in the outbox of x.
+func (w *writer) drained(x *exchange) {
+	switch r := x.role.(type) {
+	case *Stream:
+		if x.out.waiting() > outboxBytes/2 {
+			return
+		}
+		signal(r.writable)
+		if r.wanted && r.notify != nil && !x.over {
+			r.wanted = false
+			w.notify = append(w.notify, r.notify)
+		}
+	case *web:
+		signal(r.writable)
+	}
+}
+
+// flush writes what is pending unless somebody is at it. waits allows waiting for the socket when it cannot be tried
+// without; else a goroutine of the connection does it.
+func (c *conn) flush(waits bool) {
+	c.mu.Lock()
+	c.w.dirty = false
+	if c.w.busy || len(c.w.out) == 0 && len(c.w.queue) == 0 && len(c.w.notify) == 0 {
+		c.mu.Unlock()
+		return
+	}
+	c.w.busy = true
+	if c.in.raw == nil && !waits {
+		c.mu.Unlock()
+		go func() {
+			c.mu.Lock()
+			c.writeAll(true)
+		}()
+		return
+	}
+	c.writeAll(c.in.raw == nil)
+}
+
+// writeAll writes until nothing is pending. The caller holds mu and the write token; both are released on return, or
+// kept by the goroutine that finishes what the socket did not take at once.
+func (c *conn) writeAll(wait bool) {
+	w := &c.w
+	for {
+		w.pump()
+		if w.failed {
+			w.out = nil
+		}
+		buf, notify := w.out, w.notify
+		w.out, w.notify = nil, nil
+		if len(buf) == 0 && len(notify) == 0 {
+			break
+		}
+		c.mu.Unlock()
+		for _, fn := range notify {
+			fn()
+		}
+		n, err := c.write(buf, wait)
+		if err == nil && n < len(buf) {
+			go c.writeRest(buf, n)
+			return
+		}
+		c.wrote(buf, err)
+	}
+	w.busy = false
+	w.moved.Broadcast()
+	c.mu.Unlock()
+}
+
+// wrote ends the writing of buf and takes mu again.
+func (c *conn) wrote(buf []byte, err error) {
+	if o := c.srv.cfg.Observer; o != nil {
+		o.Bytes(0, len(buf))
+	}
+	if buf != nil {
+		recycle(buf)
+	}
+	c.mu.Lock()
+	c.w.began = 0
+	if err != nil && !c.w.failed {
+		c.w.failed = true
+		c.nc.Close() // the reader wakes up and cleans up
+	}
+	c.w.moved.Broadcast()
+}
+
+// writeRest is the goroutine that takes over, with the write token, when a socket is full.
+func (c *conn) writeRest(buf []byte, n int) {
+	_, err := c.write(buf[n:], true)
+	c.wrote(buf, err)
+	c.writeAll(true)
+}
+
+// write gives p to the socket: as much as it takes at once, or, when wait is set, all of it, as long as the peer
+// accepts some of it every WriteTimeout.
+func (c *conn) write(p []byte, wait bool) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if !wait {
+		return c.tryWrite(p)
+	}
+	c.mu.Lock()
+	c.w.began = time.Now().UnixNano()
+	c.mu.Unlock()
+	done := 0
+	for done < len(p) {
+		chunk := p[done:min(len(p), done+writeChunk)]
+		if err := c.nc.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteTimeout)); err != nil {
+			return done, err
+		}
+		n, err := c.nc.Write(chunk)
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, c.nc.SetWriteDeadline(time.Time{})
+}
+
+// tryWrite writes without waiting. Only the holder of the write token calls it.
+func (c *conn) tryWrite(p []byte) (int, error) {
+	c.try.p, c.try.n, c.try.err = p, 0, nil
+	err := c.in.raw.Write(c.try.fn)
+	c.try.p = nil
+	if err == nil {
+		err = c.try.err
+	}
+	return c.try.n, err
+}
+
+// attempt carries the arguments and results of a write that does not wait.
+type attempt struct {
+	p   []byte
+	n   int
+	err error
+	fn  func(fd uintptr) bool
+}
+
+func (a *attempt) init() {
+	a.fn = func(fd uintptr) bool {
+		a.n, a.err = writeFD(fd, a.p)
+		return true
+	}
+}
+
+// unlockAndKick releases mu and makes sure that what was appended will be written: by the reader when it is at work on
+// this connection, by the holder of the write token, or by a flusher.
+func (c *conn) unlockAndKick() {
+	w := &c.w
+	pending := len(w.out) > 0 || len(w.queue) > 0 || len(w.notify) > 0
+	kick := pending && !w.busy && !w.dirty && !c.in.reading.Load()
+	if kick {
+		w.dirty = true
+	}
+	c.mu.Unlock()
+	if kick {
+		c.flusher.add(c)
+	}
+}
