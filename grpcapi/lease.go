@@ -90,7 +90,7 @@ func (v *Services) handleKeepAlive(st *rpc.Stream) *rpc.Status {
 			return malformed(err)
 		}
 		resp := wire.LeaseKeepAliveResponse{Header: v.header(v.Store.View().Revision()), ID: req.ID}
-		v.Leases.Renew(ids.LeaseID(req.ID), func(ttl int64, err error) { done <- renewed{ttl, err} })
+		v.Leases.RenewAsync(ids.LeaseID(req.ID), func(ttl int64, err error) { done <- renewed{ttl, err} })
 		var r renewed
 		select {
 		case r = <-done:
@@ -120,13 +120,13 @@ func (v *Services) handleTimeToLive(c *rpc.Call, req *etcdserverpb.LeaseTimeToLi
 		view := v.Store.View()
 		id := ids.LeaseID(req.ID)
 		resp := &etcdserverpb.LeaseTimeToLiveResponse{Header: v.headerProto(view.Revision()), ID: req.ID, TTL: -1}
-		if l, ok := view.Leases.Get(id); ok {
-			left, kept := v.Leases.Remaining(id)
-			if !kept {
-				c.Fail(statusOf(fault.NotLeader))
-				return
-			}
-			resp.TTL, resp.GrantedTTL = int64(max(left, 0)/time.Second), l.TTL
+		left, granted, ok, leading := v.Leases.Remaining(id)
+		switch {
+		case !leading:
+			c.Fail(statusOf(fault.LeaderChanged))
+			return
+		case ok:
+			resp.TTL, resp.GrantedTTL = int64(left/time.Second), granted
 			if req.Keys {
 				resp.Keys = view.Leases.Keys(id)
 			}
@@ -144,8 +144,8 @@ func (v *Services) handleLeases(c *rpc.Call, _ *etcdserverpb.LeaseLeasesRequest)
 	}
 	var all []left
 	for _, l := range view.Leases.All() {
-		t, kept := v.Leases.Remaining(l.ID)
-		if !kept {
+		t, _, ok, _ := v.Leases.Remaining(l.ID)
+		if !ok {
 			t = math.MaxInt64
 		}
 		all = append(all, left{l.ID, t})

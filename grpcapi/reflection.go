@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"errors"
 	"io"
+	"path"
 	"slices"
 
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -108,16 +109,33 @@ func files(file protoreflect.FileDescriptor, sent map[string]bool) (*reflectionp
 			continue
 		}
 		sent[f.Path()] = true
-		b, err := proto.Marshal(protodesc.ToFileDescriptorProto(f))
+		described := protodesc.ToFileDescriptorProto(f)
+		for i := range f.Imports().Len() {
+			imported := registered(f.Imports().Get(i).FileDescriptor)
+			described.Dependency[i] = imported.Path()
+			queue = append(queue, imported)
+		}
+		b, err := proto.Marshal(described)
 		if err != nil {
 			return nil, err
 		}
 		out.FileDescriptorProto = append(out.FileDescriptorProto, b)
-		for i := range f.Imports().Len() {
-			queue = append(queue, f.Imports().Get(i).FileDescriptor)
-		}
 	}
 	return &reflectionpb.ServerReflectionResponse_FileDescriptorResponse{FileDescriptorResponse: out}, nil
+}
+
+// registered is an imported file as it was registered. etcd's files import each other by their path in etcd's repository
+// ("etcd/api/mvccpb/kv.proto") but are registered by base name alone ("kv.proto"); clients need one name for one file.
+func registered(imported protoreflect.FileDescriptor) protoreflect.FileDescriptor {
+	if !imported.IsPlaceholder() {
+		return imported
+	}
+	for _, name := range []string{imported.Path(), path.Base(imported.Path())} {
+		if f, err := descriptors().FindFileByPath(name); err == nil {
+			return f
+		}
+	}
+	return imported
 }
 
 func extensionsOf(name string) (*reflectionpb.ServerReflectionResponse_AllExtensionNumbersResponse, error) {

@@ -47,13 +47,14 @@ type Store interface {
 	DiskBytes() int64
 }
 
-// Leases is the leader's knowledge of time.
+// Leases is the leader's knowledge of time; *leader.Duty is one.
 type Leases interface {
-	// Renew starts the lease's time again and calls done once with its TTL in seconds, or with fault.LeaseNotFound. A lease
-	// that has expired but still exists is answered when it is gone.
-	Renew(id ids.LeaseID, done func(ttl int64, err error))
-	// Remaining is the time that the lease has left, false when this member does not keep its deadline.
-	Remaining(id ids.LeaseID) (time.Duration, bool)
+	// RenewAsync starts the lease's time anew and calls done exactly once with its TTL in seconds, or with
+	// fault.LeaseNotFound. For a lease that has expired but still exists, that is when it is gone.
+	RenewAsync(id ids.LeaseID, done func(ttl int64, err error))
+	// Remaining is the time that the lease still lives, and the TTL it was granted, seconds. ok is false when there is no
+	// such lease, leading when this member does not know, since it does not lead.
+	Remaining(id ids.LeaseID) (left time.Duration, granted int64, ok, leading bool)
 }
 
 // Compactions knows what became of past compactions.

@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"context"
 	"crypto/sha256"
 	"io"
 	"os"
@@ -19,7 +20,7 @@ func (v *Services) handleSnapshot(st *rpc.Stream) *rpc.Status {
 	if _, status := one(st); status != nil {
 		return status
 	}
-	file, err := v.layOut()
+	file, err := v.layOut(st.Context())
 	if err != nil {
 		return statusOf(err)
 	}
@@ -32,14 +33,14 @@ func (v *Services) handleSnapshot(st *rpc.Stream) *rpc.Status {
 }
 
 // layOut writes the present state to a temporary file, positioned at its start.
-func (v *Services) layOut() (*os.File, error) {
+func (v *Services) layOut(ctx context.Context) (*os.File, error) {
 	file, err := os.CreateTemp(v.Settings.TempDir, "snapshot-*.db")
 	if err != nil {
 		return nil, err
 	}
 	image := v.Store.Image()
 	defer image.Close()
-	if err := etcddb.Export(image.Frozen, file.Name()); err != nil {
+	if err := etcddb.ExportWith(ctx, image.Frozen, file.Name(), nil); err != nil {
 		_ = file.Close()
 		_ = os.Remove(file.Name())
 		return nil, err
