@@ -256,6 +256,11 @@ func (r *request) checkRequest() string {
 	return ""
 }
 
+// badTrailers reports whether r may not end a request: it is malformed or has pseudo header fields.
+func (r *request) badTrailers() bool {
+	return r.malformed != "" || r.method != "" || r.scheme != "" || r.path != ""
+}
+
 // isGRPC reports whether the content type makes this a gRPC request: application/grpc, alone or with +subtype or ;parameters.
 func (r *request) isGRPC() bool {
 	rest, ok := strings.CutPrefix(r.contentType, grpcContentType)

@@ -181,7 +181,7 @@ func (c *conn) onRequest(req *request) error {
 	}
 	if id <= c.maxID || id%2 == 0 {
 		defer c.mu.Unlock()
-		return c.lateHeaders(id)
+		return c.lateHeaders(id, req)
 	}
 	if c.life.final {
 		c.mu.Unlock()
@@ -206,16 +206,18 @@ func (c *conn) onTrailers(x *exchange, req *request) (bool, error) {
 		return false, c.streamError(x.id, http2.ErrCodeProtocol, "trailers that do not end the stream")
 	case req == nil:
 		return false, c.streamError(x.id, http2.ErrCodeEnhanceYourCalm, "trailers larger than granted")
-	case req.malformed != "" || req.method+req.scheme+req.path != "":
+	case req.badTrailers():
 		return false, c.streamError(x.id, http2.ErrCodeProtocol, "malformed trailers")
 	}
 	return c.takeData(x, nil, true), nil
 }
 
 // lateHeaders judges HEADERS that open no stream. mu held.
-func (c *conn) lateHeaders(id uint32) error {
+func (c *conn) lateHeaders(id uint32, req *request) error {
 	known, ours := c.recent(id)
 	switch {
+	case ours && req != nil && req.badTrailers():
+		return c.streamError(id, http2.ErrCodeProtocol, "malformed trailers")
 	case ours && c.guard.noise(1):
 		return nil // sent before the client learned that the stream is over
 	case known:
