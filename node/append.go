@@ -6,8 +6,6 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
-
-	"quorate.dev/quorate/ids"
 )
 
 // appendQueue brings raft's storage messages to the append goroutine, in order.
@@ -15,7 +13,6 @@ type appendQueue struct {
 	mu       sync.Mutex
 	messages []*raftpb.Message
 	spare    []*raftpb.Message
-	release  ids.Index // entries up to here may go; 0: nothing to do
 	wake     chan struct{}
 }
 
@@ -26,23 +23,13 @@ func (q *appendQueue) put(m *raftpb.Message) {
 	ring(q.wake)
 }
 
-// forget asks that the log lets go of entries up to and including upto.
-func (q *appendQueue) forget(upto ids.Index) {
-	q.mu.Lock()
-	q.release = max(q.release, upto)
-	q.mu.Unlock()
-	ring(q.wake)
-}
-
-// take returns all messages, valid until the next call, and what to release.
-func (q *appendQueue) take() ([]*raftpb.Message, ids.Index) {
+// take returns all messages; they are valid until the next call.
+func (q *appendQueue) take() []*raftpb.Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	clear(q.spare)
 	q.messages, q.spare = q.spare[:0], q.messages
-	release := q.release
-	q.release = 0
-	return q.spare, release
+	return q.spare
 }
 
 // appender is the append goroutine: it makes raft's entries and hard states durable and then delivers the responses that
@@ -75,21 +62,16 @@ func (a *appender) run() {
 
 // round handles everything that is queued and reports whether the log still works.
 func (a *appender) round() bool {
-	messages, release := a.h.appends.take()
+	messages := a.h.appends.take()
 	if a.h.failed() {
 		return false
 	}
-	if len(messages) > 0 {
-		if err := a.write(messages); err != nil {
-			a.h.fail(fmt.Errorf("node: the raft log could not be written: %w", err))
-			return false
-		}
+	if len(messages) == 0 {
+		return true
 	}
-	if release > 0 {
-		if err := a.h.cfg.Log.Release(release); err != nil {
-			a.h.fail(fmt.Errorf("node: the raft log could not let go of entries up to %d: %w", release, err))
-			return false
-		}
+	if err := a.write(messages); err != nil {
+		a.h.fail(fmt.Errorf("node: the raft log could not be written: %w", err))
+		return false
 	}
 	return true
 }

@@ -14,8 +14,8 @@ import (
 	"quorate.dev/quorate/storage"
 )
 
-// Log is the raft log on disk, as the host uses it; *wal.Log implements it. One goroutine calls it at a time. An error is
-// final: the host does not call it again.
+// Log is the raft log on disk, as the host uses it; *wal.Log implements it. Append is called by one goroutine at a time,
+// Release by another one. An error is final: the host does not call it again.
 type Log interface {
 	// Append writes the entries, which may overwrite older ones from their first index on, and the hard state (nil: as
 	// before). When sync is set, both and everything before them are durable when it returns.

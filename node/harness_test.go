@@ -323,3 +323,11 @@ func numbers(body []byte) (a, b int) {
 }
 
 var errDisk = errors.New("write /data/wal/3.wal: input/output error")
+
+func voters(all ...ids.MemberID) *raftpb.ConfState {
+	cs := &raftpb.ConfState{}
+	for _, id := range all {
+		cs.Voters = append(cs.Voters, uint64(id))
+	}
+	return cs
+}

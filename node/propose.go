@@ -13,8 +13,9 @@ import (
 	"quorate.dev/quorate/limits"
 )
 
-// Message is a request that knows its wire form; the types of package wire are.
-type Message interface {
+// Message is a request that knows its wire form, as the types of package wire do. It is an alias so that callers can name
+// the same type without importing this package.
+type Message = interface {
 	Size() int
 	Append(dst []byte) []byte
 }

@@ -59,7 +59,10 @@ func (r *retention) tidy() bool {
 	r.samples = r.samples[drop:]
 	if mark.Index > r.released {
 		r.released = mark.Index
-		r.h.appends.forget(mark.Index)
+		if err := r.h.cfg.Log.Release(mark.Index); err != nil {
+			r.h.fail(fmt.Errorf("node: the raft log could not let go of entries up to %d: %w", mark.Index, err))
+			return false
+		}
 	}
 	if r.bytes-r.durable > limits.LogUnflushedBytes && r.asked <= r.durable {
 		r.asked = r.bytes
