@@ -157,10 +157,9 @@ func (r *reader) tree(id uint64, depth int, visit func(element) error) error {
 	if id < 2 || id >= r.pages {
 		return r.damaged(id, "a tree refers to page %d of %d", id, r.pages)
 	}
-	if r.seen[id/64]>>(id%64)&1 == 1 || depth > maxDepth {
-		return r.damaged(id, "page %d is referred to twice", id)
+	if depth > maxDepth {
+		return r.damaged(id, "a tree is higher than %d pages", maxDepth)
 	}
-	r.seen[id/64] |= 1 << (id % 64)
 	b := make([]byte, r.pageSize)
 	if err := r.read(b, id); err != nil {
 		return err
@@ -168,10 +167,17 @@ func (r *reader) tree(id uint64, depth int, visit func(element) error) error {
 	if got := binary.LittleEndian.Uint64(b); got != id {
 		return r.damaged(id, "page %d says that it is page %d", id, got)
 	}
-	if more := uint64(binary.LittleEndian.Uint32(b[12:])); more > 0 {
-		if more >= r.pages-id {
-			return r.damaged(id, "page %d continues for %d pages and the file has %d", id, more, r.pages)
+	more := uint64(binary.LittleEndian.Uint32(b[12:]))
+	if more >= r.pages-id {
+		return r.damaged(id, "page %d continues for %d pages and the file has %d", id, more, r.pages)
+	}
+	for covered := id; covered <= id+more; covered++ {
+		if r.seen[covered/64]>>(covered%64)&1 == 1 {
+			return r.damaged(id, "page %d is referred to twice", covered)
 		}
+		r.seen[covered/64] |= 1 << (covered % 64)
+	}
+	if more > 0 {
 		b = make([]byte, int64(more+1)*r.pageSize)
 		if err := r.read(b, id); err != nil {
 			return err
