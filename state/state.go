@@ -229,12 +229,16 @@ func (m *Machine) Background(max int) (more bool, err error) {
 
 // Image is the stored state of one instant, for a snapshot or a hash. It is for any goroutine.
 type Image struct {
-	// Frozen holds every bucket, and the mark of the command it is complete up to.
+	// Frozen holds every bucket.
 	Frozen *storage.Frozen
 }
 
 // Image freezes the state after the last batch. The caller closes it. Any goroutine may call it.
 func (m *Machine) Image() *Image { return &Image{Frozen: m.engine.Freeze()} }
+
+// Mark is the command that the image is complete up to. Together with Frozen it is all that writing etcd's db format needs:
+// raft's configuration and the storage version are in the meta bucket already.
+func (i *Image) Mark() storage.Mark { return i.Frozen.Mark() }
 
 // Hash is the hash of the keys up to a revision, 0 for all, as mvcc.HashKV has it.
 func (i *Image) Hash(upper ids.Revision) (mvcc.Hash, error) { return mvcc.HashKV(i.Frozen, upper) }
