@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	"quorate.dev/quorate/command"
@@ -193,6 +194,10 @@ func (h *Host) ended() bool {
 		return false
 	}
 }
+
+// Receive takes over a raft message that another member sent to this one. It never blocks; when too many wait it drops the
+// message, as a network does.
+func (h *Host) Receive(m *raftpb.Message) { h.inbox.receive(m) }
 
 // Done is closed when the host has ended, by Stop or by a failure, and every waiter is answered.
 func (h *Host) Done() <-chan struct{} { return h.life.done }

@@ -12,16 +12,18 @@ type event struct {
 	appended int                // storage-append messages that are finished
 	change   raftpb.ConfChangeI // a member change that was applied
 	messages []*raftpb.Message  // to step, or to send when they are for others
+	remote   *raftpb.Message    // a message of a peer
 	call     func(l *loop)      // anything else
 	drop     func()             // instead of call, when the loop has ended
 }
 
 // inbox brings events to the loop, in order. It is bounded by what causes them: each event answers one message of the loop,
-// except calls, which are rare.
+// except calls, which are rare, and messages of peers, which have a bound of their own.
 type inbox struct {
 	mu     sync.Mutex
 	events []event
 	spare  []event // the last batch's memory
+	remote int     // messages of peers among events
 	closed bool
 	wake   chan struct{}
 }
@@ -36,6 +38,21 @@ func (b *inbox) put(e event) bool {
 	b.events = append(b.events, e)
 	b.ring()
 	return true
+}
+
+// remoteMessages is how many messages of peers may wait for the loop. Raft repeats what is dropped.
+const remoteMessages = 4096
+
+// receive adds a message of a peer, if there is room.
+func (b *inbox) receive(m *raftpb.Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.remote >= remoteMessages {
+		return
+	}
+	b.remote++
+	b.events = append(b.events, event{remote: m})
+	b.ring()
 }
 
 // close refuses further events and drops those that wait.
@@ -58,7 +75,7 @@ func (b *inbox) take() []event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.spare)
-	b.events, b.spare = b.spare[:0], b.events
+	b.events, b.spare, b.remote = b.spare[:0], b.events, 0
 	return b.spare
 }
 

@@ -128,6 +128,10 @@ func (l *loop) handle(e event) {
 			l.store.trim(l.applied)
 		}
 	}
+	if e.remote != nil {
+		// Raft refuses messages of strangers and storage messages that somebody else made up. Neither matters here.
+		_ = l.rn.Step(e.remote)
+	}
 	if e.call != nil {
 		e.call(l)
 	}

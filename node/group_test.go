@@ -1,0 +1,185 @@
+package node_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/node"
+)
+
+// network connects the members of a test by plain calls.
+type network struct {
+	mu      sync.Mutex
+	members map[ids.MemberID]*node.Host
+	cut     map[ids.MemberID]bool
+}
+
+// port is one member's transport.
+type port struct {
+	n    *network
+	from ids.MemberID
+}
+
+func (p port) Send(messages []*raftpb.Message) {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	for _, m := range messages {
+		to := ids.MemberID(m.GetTo())
+		if h := p.n.members[to]; h != nil && !p.n.cut[to] && !p.n.cut[p.from] {
+			h.Receive(m)
+		}
+	}
+}
+
+func (p port) ActiveSince(id ids.MemberID) time.Time {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	if p.n.cut[id] || p.n.cut[p.from] {
+		return time.Time{}
+	}
+	return epoch.Add(-time.Hour)
+}
+
+func (n *network) sever(id ids.MemberID, cut bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[id] = cut
+}
+
+// group starts three members and returns the leader and the others.
+func group(t *testing.T) (n *network, leader *member, others []*member) {
+	n = &network{members: map[ids.MemberID]*node.Host{}, cut: map[ids.MemberID]bool{}}
+	founders := []ids.MemberID{1, 2, 3}
+	var all []*member
+	for _, id := range founders {
+		m := newMember(t, founders...)
+		m.start(func(c *node.Config) { c.Member, c.Transport, c.PreVote = id, port{n, id}, true })
+		n.mu.Lock()
+		n.members[id] = m.host
+		n.mu.Unlock()
+		all = append(all, m)
+	}
+	tickAll(t, all, func() bool {
+		leaders, followers := 0, 0
+		for _, m := range all {
+			if s := m.host.Status(); s.Self {
+				leader = m
+				leaders++
+			} else if s.Leader != 0 {
+				followers++
+			}
+		}
+		return leaders == 1 && followers == 2
+	})
+	for _, m := range all {
+		if m != leader {
+			others = append(others, m)
+		}
+	}
+	return n, leader, others
+}
+
+// tickAll moves all clocks on until cond holds. One tick is given time to take effect: a group whose clocks run away from
+// its messages elects for ever.
+func tickAll(t *testing.T, all []*member, cond func() bool) {
+	t.Helper()
+	pause := time.NewTicker(2 * time.Millisecond)
+	defer pause.Stop()
+	for limit := time.Now().Add(patience); !cond(); <-pause.C {
+		require.True(t, time.Now().Before(limit), "the condition did not come true")
+		for _, m := range all {
+			m.clock.Advance(timing.Tick)
+		}
+	}
+}
+
+// A follower forwards proposals to the leader, answers them itself when it has applied them, and confirms reads with the
+// leader.
+func TestGroupOfThree(t *testing.T) {
+	_, leader, others := group(t)
+	all := append([]*member{leader}, others...)
+	var answers []*answer
+	for i := range 300 {
+		answers = append(answers, all[i%3].put(fmt.Sprintf("%d from %d", i, i%3)))
+	}
+	tickAll(t, all, func() bool {
+		for _, a := range answers {
+			if a.waiting() {
+				return false
+			}
+		}
+		return true
+	})
+	seen := map[string]int{}
+	for i, a := range answers {
+		r := a.get()
+		require.NoError(t, r.Err)
+		cmds := all[i%3].machine.commands()
+		require.Equal(t, fmt.Sprintf("%d from %d", i, i%3), string(cmds[r.Revision-1].Body), "the result of another command")
+	}
+	tickAll(t, all, func() bool {
+		return others[0].host.Status().Applied == leader.host.Status().Applied && others[1].host.Status().Applied == leader.host.Status().Applied
+	})
+	for _, c := range others[1].machine.commands() {
+		if c.Kind == command.Put {
+			seen[string(c.Body)]++
+		}
+	}
+	require.Len(t, seen, 300)
+
+	for _, m := range all {
+		got := make(chan error, 1)
+		m.host.Read(func(err error) { got <- err })
+		tickAll(t, all, func() bool { return len(got) == 1 })
+		require.NoError(t, <-got)
+	}
+}
+
+func TestGroupHandsLeadershipOver(t *testing.T) {
+	_, leader, others := group(t)
+	all := append([]*member{leader}, others...)
+	got := make(chan error, 1)
+	to := others[0].host.Status().Member
+	leader.host.TransferLeadership(to, func(err error) { got <- err })
+	tickAll(t, all, func() bool { return len(got) == 1 })
+	require.NoError(t, <-got)
+	tickAll(t, all, func() bool { return others[0].host.Status().Self && !leader.host.Status().Self })
+	require.EqualValues(t, 2, leader.host.Counters().LeaderChanges)
+}
+
+// A leader that is cut off steps down, acknowledges nothing and serves no reads. It follows when it is back.
+func TestLeaderCutOff(t *testing.T) {
+	n, leader, others := group(t)
+	all := append([]*member{leader}, others...)
+	n.sever(leader.host.Status().Member, true)
+	a := leader.put("lost")
+	got := make(chan error, 1)
+	leader.host.Read(func(err error) { got <- err })
+	tickAll(t, all, func() bool { return !a.waiting() && len(got) == 1 })
+	require.ErrorIs(t, a.get().Err, fault.Timeout)
+	require.ErrorIs(t, <-got, fault.Timeout)
+	require.False(t, leader.host.Status().Self)
+	tickAll(t, all, func() bool { return others[0].host.Status().Self || others[1].host.Status().Self })
+	n.sever(leader.host.Status().Member, false)
+	tickAll(t, all, func() bool { return leader.host.Status().Leader != 0 })
+	b := leader.put("again")
+	tickAll(t, all, func() bool { return !b.waiting() })
+	require.NoError(t, b.get().Err)
+}
+
+func TestFollowerCutOff(t *testing.T) {
+	n, _, others := group(t)
+	n.sever(others[0].host.Status().Member, true)
+	a := others[0].put("lost")
+	// One leap of the clock is one tick for raft, so that the leader stays known.
+	others[0].clock.Advance(timing.RequestTimeout() + timing.Tick)
+	require.ErrorIs(t, a.get().Err, fault.TimeoutDueToConnectionLost)
+}

@@ -1,0 +1,97 @@
+package node_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/node"
+	"quorate.dev/quorate/storage"
+)
+
+// engine is what the host sees of the storage engine.
+type engine struct {
+	mu      sync.Mutex
+	durable storage.Mark
+	flushes int
+	err     error
+	failed  chan struct{}
+}
+
+func (e *engine) Durable() (storage.Mark, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.durable, e.err
+}
+
+func (e *engine) AsyncFlush() (<-chan struct{}, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.flushes++
+	return nil, nil
+}
+
+func (e *engine) Failed() <-chan struct{} { return e.failed }
+func (e *engine) Err() error              { return errDisk }
+
+func (e *engine) counted() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.flushes
+}
+
+func (e *engine) make(durable ids.Index) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.durable = storage.Mark{Index: durable, Term: 2}
+}
+
+// The engine is asked to flush once whenever the bound of unflushed log is exceeded, and the log lets go of what is durable.
+func TestLogIsKeptShort(t *testing.T) {
+	e := &engine{failed: make(chan struct{})}
+	m := newMember(t).start(func(c *node.Config) { c.Engine = e }).lead()
+	const size = 1 << 20
+	body := strings.Repeat("x", size)
+	fill := func(bytes int) (last ids.Index) {
+		for range bytes / size {
+			r := m.put(body).get()
+			require.NoError(t, r.Err)
+			last = ids.Index(r.Revision)
+		}
+		return last
+	}
+	fill(limits.LogUnflushedBytes - 8*size)
+	require.Zero(t, e.counted())
+	last := fill(16 * size)
+	require.Equal(t, 1, e.counted(), "one flush, not one for each batch until it is done")
+	fill(64 * size)
+	require.Equal(t, 1, e.counted())
+	e.make(last)
+	fill(16 * size)
+	require.Equal(t, 2, e.counted(), "the flush is behind again")
+	m.log.mu.Lock()
+	require.Equal(t, last, m.log.released)
+	m.log.mu.Unlock()
+
+	// With nothing to apply the log is looked after all the same.
+	last = m.host.Status().Applied
+	e.make(last)
+	m.pass(func() bool {
+		m.log.mu.Lock()
+		defer m.log.mu.Unlock()
+		return m.log.released == last
+	})
+}
+
+func TestEngineFailureStopsTheMember(t *testing.T) {
+	e := &engine{failed: make(chan struct{})}
+	m := newMember(t).start(func(c *node.Config) { c.Engine = e }).lead()
+	close(e.failed)
+	<-m.host.Done()
+	require.ErrorIs(t, m.host.Err(), errDisk)
+	require.ErrorIs(t, m.put("a").get().Err, errDisk)
+}
