@@ -89,10 +89,7 @@ func kubernetesTxn(s *mvcc.Store, i int) *wire.TxnRequest {
 
 // TestMemoryPerKey measures what a store of many keys holds in memory and keeps it near the data itself.
 func TestMemoryPerKey(t *testing.T) {
-	n := 200_000
-	if testing.Short() {
-		n = 30_000
-	}
+	const n = 100_000
 	r := newRig(t)
 	before := heap()
 	r.fill(n, 1024)
@@ -105,7 +102,7 @@ func TestMemoryPerKey(t *testing.T) {
 	s, err := mvcc.Open(r.e)
 	require.NoError(t, err)
 	opened := heap() - before - engine
-	t.Logf("%d keys, live %d bytes a key; filled: %.1f (x%.3f), opened: %.1f (x%.3f)", n, live/int64(n),
+	t.Logf("%d keys, live %d bytes a key; filled: %.1f (x%.3f), opened: %.1f (x%.3f)", n, live/n,
 		float64(withEngine-engine)/float64(n), float64(withEngine-engine)/float64(live),
 		float64(opened)/float64(n), float64(opened)/float64(live))
 	require.Less(t, float64(withEngine-engine)/float64(live), 1.3)

@@ -34,6 +34,7 @@ func (s *Store) Scrub(b *storage.Batch, max int) (more bool) {
 	}
 	// Readers that find the floor at or below their revision after they have read know that nothing below was cut before.
 	s.floor.Store(int64(s.compacted))
+	s.pins.release(s.compacted)
 	for range max {
 		if !s.scrubOne(b) {
 			var buf [revisionBytes]byte

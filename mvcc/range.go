@@ -111,6 +111,8 @@ func (s *sight) fillPlain(req *wire.RangeRequest, resp *wire.RangeResponse, sc *
 		if room := min(want, resp.Count); int64(cap(resp.KVs)) < room {
 			resp.KVs = make([][]byte, 0, room)
 		}
+		// The count bounds the loop; comparing every key with the end would cost a memory access each.
+		in.open = true
 	}
 	var w walk
 	w.start(sc, in)
@@ -132,7 +134,9 @@ func (s *sight) fillPlain(req *wire.RangeRequest, resp *wire.RangeResponse, sc *
 	if !sc.exact {
 		resp.Count = got
 	}
-	resp.More = resp.Count > want
+	if resp.More = resp.Count > want; resp.More && sc.set != nil {
+		s.pins.keep(sc.set) // the next page asks at this revision
+	}
 	return s.confirm(sc.rev, w.lost, nil)
 }
 

@@ -15,7 +15,7 @@ import (
 // compaction that was scheduled and not finished goes on with the next Scrub. It fails when the disk does, or with a
 // message that names the record when the records contradict each other.
 func Open(r storage.Reader) (*Store, error) {
-	s := &Store{disk: r, rev: 1, floor: new(atomic.Int64), table: newTable(), live: newTree(), dead: newTree()}
+	s := &Store{disk: r, rev: 1, floor: new(atomic.Int64), table: newTable(), pins: new(pins), live: newTree(), dead: newTree()}
 	scheduled, finished, err := compactions(r)
 	if err != nil {
 		return nil, err

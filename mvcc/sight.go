@@ -26,6 +26,7 @@ type keySet struct {
 	last  ids.Revision // the last of them
 	bytes int          // of the nodes that this set does not share with the older one
 	older atomic.Pointer[keySet]
+	until atomic.Int64 // the first revision of the changes that made the next newer set; 0 while this is the newest
 }
 
 // sight is what one reader sees: an immutable View, or the writer's own state inside a Tx.
@@ -39,6 +40,7 @@ type sight struct {
 	// floor is the revision below which the writer may have cut version chains. It only grows, and it is raised before
 	// anything is cut, so a reader that finds it at or below its revision after reading has read everything.
 	floor *atomic.Int64
+	pins  *pins // nil for the writer, whose newest set still changes
 }
 
 // scope is the set of keys to look at for a revision: live alone when that is exact, else live and dead with every key
@@ -48,6 +50,7 @@ type scope struct {
 	live  *node
 	dead  *node // nil when live is exact
 	exact bool
+	set   *keySet // that live is the root of; nil when it is not exact
 }
 
 // resolve checks the revision of a request against the view and finds its scope. asked <= 0 means the current revision.
@@ -65,9 +68,12 @@ func (s *sight) resolve(asked int64) (scope, error) {
 	until := s.rev + 1 // the sets looked at so far are of revisions at or above this
 	for k := s.keys; k != nil && rev < until; k = k.older.Load() {
 		if rev >= k.last {
-			return scope{rev: rev, live: k.root, exact: true}, nil
+			return scope{rev: rev, live: k.root, exact: true, set: k}, nil
 		}
 		until = k.first
+	}
+	if k := s.pins.find(rev); k != nil {
+		return scope{rev: rev, live: k.root, exact: true, set: k}, nil
 	}
 	return scope{rev: rev, live: s.keys.root, dead: s.dead}, nil
 }

@@ -23,6 +23,7 @@ type Store struct {
 	dead  tree
 	work  keySet // of the unpublished changes; root follows live.root
 	ring  ring
+	pins  *pins
 
 	garbage garbage
 	// superseded are the versions that were pushed down since the last publication. They keep their bytes until the engine
@@ -132,6 +133,7 @@ func (s *Store) Publish() *View {
 	}
 	s.dead.seal()
 	v := &View{sight: s.sight(s.rev), stats: s.stats}
+	v.pins = s.pins
 	s.view.Store(v)
 	return v
 }
@@ -141,6 +143,7 @@ func (s *Store) publishKeys() {
 	k := &keySet{root: s.live.root, first: s.work.first, last: s.work.last, bytes: s.live.copied}
 	if n := len(s.ring.sets); n > 0 {
 		k.older.Store(s.ring.sets[n-1])
+		s.ring.sets[n-1].until.Store(int64(s.work.first))
 	}
 	s.live.seal()
 	s.ring.push(k, ringBytes(s.stats.LiveBytes))

@@ -1,0 +1,151 @@
+package mvcc_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/mvcc"
+	"quorate.dev/quorate/storage"
+	"quorate.dev/quorate/wire"
+)
+
+// revKey is a revision key written out.
+func revKey(main, sub byte, tail string) []byte {
+	k := append(make([]byte, 7), main, '_')
+	k = append(append(k, make([]byte, 7)...), sub)
+	return append(k, tail...)
+}
+
+// openWith opens a store on the given records of the key and meta buckets.
+func openWith(t *testing.T, records map[string][]byte) (*mvcc.Store, error) {
+	e, err := storage.Open("store", storage.Options{FS: vfs.NewMem()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	b := e.NewBatch()
+	for k, v := range records {
+		b.Set([]byte(k), v)
+	}
+	require.NoError(t, e.Commit(b, storage.Mark{Index: 1, Term: 1}))
+	return mvcc.Open(e)
+}
+
+// TestOpenAfterCompaction checks that the revision never goes back: not when a finished compaction removed the last record,
+// nor when an unfinished one did.
+func TestOpenAfterCompaction(t *testing.T) {
+	for _, name := range []string{"finishedCompactRev", "scheduledCompactRev"} {
+		s, err := openWith(t, map[string][]byte{"m" + name: revKey(9, 0, "")})
+		require.NoError(t, err)
+		require.Equal(t, ids.Revision(9), s.Revision())
+		require.Equal(t, ids.Revision(9), s.View().Revision())
+		require.Equal(t, ids.Revision(9), s.View().Compacted())
+		require.Equal(t, name == "scheduledCompactRev", s.Scrubbing())
+	}
+}
+
+// TestOpenRefusesDamage checks that records which contradict themselves are named, not skipped.
+func TestOpenRefusesDamage(t *testing.T) {
+	good := wire.AppendKeyValue(nil, &wire.KeyValue{Key: []byte("a"), CreateRevision: 2, ModRevision: 2, Version: 1})
+	for name, c := range map[string]struct {
+		key   []byte
+		value []byte
+		text  string
+	}{
+		"short key":      {revKey(2, 0, "")[:16], good, "is not a revision key"},
+		"mark":           {revKey(2, 0, "x"), good, "is not a revision key"},
+		"separator":      {bytes.Replace(revKey(2, 0, ""), []byte("_"), []byte("-"), 1), good, "is not a revision key"},
+		"negative":       {append([]byte{0x80}, revKey(2, 0, "")[1:]...), good, "out of range"},
+		"no key":         {revKey(2, 0, ""), nil, "revision 2_0 is no key-value"},
+		"malformed":      {revKey(2, 1, ""), good[:2], "revision 2_1 is no key-value"},
+		"other revision": {revKey(3, 0, ""), good, "revision 3_0 says mod_revision 2"},
+	} {
+		_, err := openWith(t, map[string][]byte{"k" + string(c.key): c.value})
+		require.ErrorContains(t, err, c.text, name)
+		require.ErrorContains(t, err, "the store is damaged", name)
+	}
+	_, err := openWith(t, map[string][]byte{"mfinishedCompactRev": []byte("7")})
+	require.ErrorContains(t, err, `meta key "finishedCompactRev"`)
+}
+
+// TestLeasesAfterOpen checks that a lease table can be filled after a restart: the lease of each current value, in key order.
+func TestLeasesAfterOpen(t *testing.T) {
+	r := newRig(t)
+	for _, p := range []wire.PutRequest{{Key: []byte("c"), Lease: 3}, {Key: []byte("a"), Lease: 1}, {Key: []byte("b"), Lease: 2},
+		{Key: []byte("d"), Lease: 4}, {Key: []byte("b")}, {Key: []byte("e")}} {
+		tx := r.s.Begin(r.b)
+		tx.Put(&p)
+		tx.End()
+	}
+	r.remove("d", "")
+	r.publish()
+	r.reopen()
+	got := ""
+	r.s.Leases(func(id ids.LeaseID, key []byte) { got += fmt.Sprintf("%s=%v ", key, id) })
+	require.Equal(t, "a=1 c=3 ", got)
+}
+
+// TestMissingRecord checks that a record which is gone without a compaction is an error that names it, not an absent key.
+func TestMissingRecord(t *testing.T) {
+	r := newRig(t)
+	r.put("a", "1")
+	r.put("a", "2")
+	r.b.Delete(append([]byte{'k'}, revKey(2, 0, "")...))
+	v := r.publish()
+	_, err := v.Range(&wire.RangeRequest{Key: []byte("a"), Revision: 2})
+	require.ErrorContains(t, err, `the record of key "a" at revision 2_0 is missing`)
+}
+
+// TestSupersededValuesLeaveMemory checks that only current values stay in memory once the engine has the others.
+func TestSupersededValuesLeaveMemory(t *testing.T) {
+	r := newRig(t)
+	before := heap()
+	for range 2000 {
+		r.put("a", string(make([]byte, 64<<10)))
+		if r.b.Bytes() > 1<<20 {
+			r.publish()
+		}
+	}
+	r.publish()
+	require.NoError(t, r.e.Flush())
+	require.Less(t, heap()-before, int64(40<<20), "of 128 MiB that were written")
+	require.Equal(t, int64(2000), r.s.View().Stats().Revisions)
+}
+
+// TestReadInsideBatch checks that a transaction reads revisions that no engine has yet.
+func TestReadInsideBatch(t *testing.T) {
+	r := newRig(t)
+	r.put("a", "1")
+	r.put("a", "2")
+	r.remove("a", "")
+	tx := r.s.Begin(r.b)
+	for rev, want := range map[int64]int64{1: 0, 2: 1, 3: 1, 4: 0} {
+		resp, err := tx.Range(&wire.RangeRequest{Key: []byte("a"), RangeEnd: []byte("b"), Revision: rev})
+		require.NoError(t, err)
+		require.Equal(t, want, resp.Count, rev)
+		for _, kv := range resp.KVs {
+			require.Equal(t, rev, wire.ModRevisionOf(kv))
+		}
+	}
+	require.Nil(t, tx.End())
+}
+
+// TestEventsAtCompactedRevision checks that a value before a change is left out when its revision is compacted, removed or
+// not, so that the answer does not depend on how far the removal has come.
+func TestEventsAtCompactedRevision(t *testing.T) {
+	r := newRig(t)
+	r.put("a", "1")
+	r.put("a", "2")
+	r.put("a", "3")
+	require.NoError(t, r.s.Compact(r.b, 3))
+	v := r.publish()
+	batches, next, err := v.Events(3, 4, 1<<20, nil)
+	require.NoError(t, err)
+	require.Equal(t, ids.Revision(5), next)
+	require.Len(t, batches, 2)
+	require.Nil(t, batches[0].Events[0].PrevKV)
+	require.NotNil(t, batches[1].Events[0].PrevKV)
+}
