@@ -11,9 +11,9 @@ import (
 // where a failed write or sync of a file of the store is first seen, and it makes that a failure of the engine. Reading
 // goes on.
 //
-// A failed write of the manifest does not return at all. Pebble regards it as fatal and expects the process to end; it
-// holds the manifest's lock then, and not the engine's. To stop there keeps every other background job from touching the
-// manifest, while readers go on.
+// A failed write of the manifest or sync of the store's directory does not return at all. Pebble regards both as fatal and
+// ends the process or panics; it holds the manifest's lock then, and not the engine's. To stop there keeps every other
+// background job from touching the manifest, while readers go on and the member can say what happened.
 type fence struct {
 	vfs.FS
 	health *health
@@ -26,7 +26,7 @@ func (f *fence) file(name string, file vfs.File, err error) (vfs.File, error) {
 	own := f.PathDir(name) == f.health.dir || name == f.health.dir // a checkpoint elsewhere may fail alone
 	return &fencedFile{
 		File: file, health: f.health, own: own,
-		manifest: own && strings.HasPrefix(f.PathBase(name), "MANIFEST-"),
+		fatal: name == f.health.dir || own && strings.HasPrefix(f.PathBase(name), "MANIFEST-"),
 	}, nil
 }
 
@@ -109,9 +109,9 @@ func (f *fence) Unwrap() vfs.FS { return f.FS }
 // fencedFile is a file behind the fence.
 type fencedFile struct {
 	vfs.File
-	health   *health
-	own      bool // in the store's directory
-	manifest bool
+	health *health
+	own    bool // in the store's directory
+	fatal  bool // the engine does not survive an error
 }
 
 // change runs a changing operation unless the engine has failed, and makes its error the engine's failure.
@@ -122,7 +122,7 @@ func (f *fencedFile) change(op func() error) error {
 			f.health.fail(err)
 		}
 	}
-	if err != nil && f.manifest {
+	if err != nil && f.fatal {
 		select {} // see fence
 	}
 	return err

@@ -19,7 +19,7 @@ import (
 // log; a *CorruptError means that it is damaged.
 func Open(dir string, o Options, from ids.Index) (*Log, *Replay, error) {
 	l := newLog(dir, o)
-	segments, err := list(l.fs, dir)
+	segments, err := list(l.options.FS, dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("wal: list %s: %w", dir, err)
 	}
@@ -68,7 +68,7 @@ func (p *replay) readSegment(i int) error {
 	if i > 0 && s.seq != l.segments[i-1].seq+1 {
 		return corrupt(s, 0, "segment %d follows segment %d: a file is missing or does not belong here", s.seq, l.segments[i-1].seq)
 	}
-	f, err := l.fs.Open(s.path)
+	f, err := l.options.FS.Open(s.path)
 	if err != nil {
 		return fmt.Errorf("wal: open %s: %w", s.path, err)
 	}
@@ -272,10 +272,10 @@ func (p *replay) checkReach() error {
 // syncs: if the process ended after a failed sync, the kernel may show that group and yet never write it, unless it is
 // written anew. Groups before it were durable before it was written.
 func (l *Log) resume(p *replay) (err error) {
-	if err := removeUnfinished(l.fs, l.dir); err != nil {
+	if err := removeUnfinished(l.options.FS, l.dir); err != nil {
 		return err
 	}
-	if l.file, err = l.fs.OpenReadWrite(l.lastSegment().path, writeCategory); err != nil {
+	if l.file, err = l.options.FS.OpenReadWrite(l.lastSegment().path, writeCategory); err != nil {
 		return err
 	}
 	defer func() {
@@ -295,7 +295,7 @@ func (l *Log) resume(p *replay) (err error) {
 		return err
 	}
 	l.last, l.onDisk, l.zeroed = p.last, l.state, l.tail
-	return syncDir(l.fs, l.dir)
+	return syncDir(l.options.FS, l.dir)
 }
 
 // removeUnfinished removes segments that never got their name.

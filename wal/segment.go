@@ -77,16 +77,16 @@ func (l *Log) addSegment(size int64) error {
 	l.mu.Unlock()
 	h.capacity = max(roundUp(l.options.SegmentBytes), headerSize+size)
 	s := segment{seq: h.seq, first: l.last + 1, capacity: h.capacity}
-	s.path = l.fs.PathJoin(l.dir, segmentName(s.seq, s.first))
+	s.path = l.options.FS.PathJoin(l.dir, segmentName(s.seq, s.first))
 	making := strings.TrimSuffix(s.path, segmentSuffix) + newSuffix
 	sector, sum := h.encode()
 	if err := l.makeFile(making, sector, h.capacity); err != nil {
 		return fmt.Errorf("wal: make segment %s: %w", making, err)
 	}
-	if err := l.fs.Rename(making, s.path); err != nil {
+	if err := l.options.FS.Rename(making, s.path); err != nil {
 		return fmt.Errorf("wal: name segment %s: %w", s.path, err)
 	}
-	if err := syncDir(l.fs, l.dir); err != nil {
+	if err := syncDir(l.options.FS, l.dir); err != nil {
 		return fmt.Errorf("wal: sync directory %s: %w", l.dir, err)
 	}
 	l.tail, l.zeroed = headerSize, headerSize
@@ -99,10 +99,10 @@ func (l *Log) addSegment(size int64) error {
 
 // makeFile creates the file with its header and its full size, and leaves it open in l.file.
 func (l *Log) makeFile(path string, sector []byte, capacity int64) error {
-	if err := l.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := l.options.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := l.fs.OpenReadWrite(path, writeCategory)
+	f, err := l.options.FS.OpenReadWrite(path, writeCategory)
 	if err != nil {
 		return err
 	}

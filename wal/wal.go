@@ -95,7 +95,6 @@ func (e *CorruptError) Error() string {
 
 // Log is an open log. Append, Install and Close must be called by one goroutine at a time; Release and the accessors by any.
 type Log struct {
-	fs      vfs.FS
 	dir     string
 	options Options
 	meta    Metadata
@@ -108,7 +107,7 @@ type Log struct {
 	onDisk hardState // as of the last group; state may be ahead, see Append
 	last   ids.Index
 
-	body, out, zeros []byte // reused memory
+	memory struct{ body, out, zeros []byte } // reused
 
 	mu       sync.Mutex // guards what follows
 	segments []segment  // ascending; the last one is open in file
@@ -126,11 +125,11 @@ func Exists(fs vfs.FS, dir string) bool {
 // Create makes an empty log in dir, which is created if needed and must not hold a log.
 func Create(dir string, o Options, m Metadata) (*Log, error) {
 	l := newLog(dir, o)
-	if Exists(l.fs, dir) {
+	if Exists(l.options.FS, dir) {
 		return nil, fmt.Errorf("wal: %s already holds a log", dir)
 	}
 	l.meta = m
-	if err := makeDir(l.fs, dir); err != nil {
+	if err := makeDir(l.options.FS, dir); err != nil {
 		return nil, fmt.Errorf("wal: create directory %s: %w", dir, err)
 	}
 	if err := l.addSegment(0); err != nil {
@@ -146,7 +145,7 @@ func newLog(dir string, o Options) *Log {
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = DefaultSegmentBytes
 	}
-	return &Log{fs: o.FS, dir: dir, options: o}
+	return &Log{dir: dir, options: o}
 }
 
 // Append makes a hard state (nil or unchanged: none) and entries durable and returns then. Entries must be consecutive and
@@ -168,13 +167,13 @@ func (l *Log) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool) e
 		return nil
 	}
 	l.checkEntries(entries)
-	l.body = l.body[:0]
+	l.memory.body = l.memory.body[:0]
 	if l.state != l.onDisk {
-		l.body = appendState(l.body, l.state)
+		l.memory.body = appendState(l.memory.body, l.state)
 	}
 	highest := ids.Index(0)
 	for _, e := range entries {
-		l.body = appendEntry(l.body, e)
+		l.memory.body = appendEntry(l.memory.body, e)
 		highest = ids.Index(e.GetIndex())
 	}
 	if err := l.writeGroup(len(entries), highest); err != nil {
@@ -195,8 +194,8 @@ func (l *Log) Install(hs *raftpb.HardState, index ids.Index, term ids.Term) erro
 	if hs != nil {
 		l.state = stateOf(hs)
 	}
-	l.body = appendState(l.body[:0], l.state)
-	l.body = appendReset(l.body, index, term)
+	l.memory.body = appendState(l.memory.body[:0], l.state)
+	l.memory.body = appendReset(l.memory.body, index, term)
 	if err := l.writeGroup(0, index); err != nil {
 		return err
 	}
@@ -213,12 +212,12 @@ func (l *Log) checkEntries(entries []*raftpb.Entry) {
 	}
 }
 
-// writeGroup writes l.body as the next group and makes it durable. highest is the highest index it mentions.
+// writeGroup writes l.memory.body as the next group and makes it durable. highest is the highest index it mentions.
 func (l *Log) writeGroup(entries int, highest ids.Index) error {
-	if len(l.body) > maxBody {
-		panic(fmt.Sprintf("BUG: wal: a group of %d bytes", len(l.body)))
+	if len(l.memory.body) > maxBody {
+		panic(fmt.Sprintf("BUG: wal: a group of %d bytes", len(l.memory.body)))
 	}
-	size := groupSize(len(l.body))
+	size := groupSize(len(l.memory.body))
 	segment := l.lastSegment()
 	if l.tail+size > segment.capacity {
 		if err := l.rotate(size); err != nil {
@@ -226,9 +225,9 @@ func (l *Log) writeGroup(entries int, highest ids.Index) error {
 		}
 		segment = l.lastSegment()
 	}
-	l.out, l.chain = appendGroup(l.out[:0], l.body, l.chain, l.tail, l.options.NoSync)
+	l.memory.out, l.chain = appendGroup(l.memory.out[:0], l.memory.body, l.chain, l.tail, l.options.NoSync)
 	start := time.Now()
-	if _, err := l.file.WriteAt(l.out, l.tail); err != nil {
+	if _, err := l.file.WriteAt(l.memory.out, l.tail); err != nil {
 		return l.fail(fmt.Errorf("write %s at offset %d: %w", segment.path, l.tail, err))
 	}
 	if err := l.zeroAhead(l.tail+size, segment.capacity); err != nil {
@@ -247,7 +246,7 @@ func (l *Log) writeGroup(entries int, highest ids.Index) error {
 	s.highest = max(s.highest, highest)
 	l.mu.Unlock()
 	if l.options.Observe != nil {
-		l.options.Observe(Group{Entries: entries, Bytes: len(l.out), Write: written.Sub(start), Sync: time.Since(written)})
+		l.options.Observe(Group{Entries: entries, Bytes: len(l.memory.out), Write: written.Sub(start), Sync: time.Since(written)})
 	}
 	return nil
 }
@@ -269,13 +268,13 @@ func (l *Log) zeroAhead(end, capacity int64) error {
 }
 
 func (l *Log) writeZeros(from, to int64) error {
-	if l.zeros == nil {
-		l.zeros = make([]byte, zeroStep)
+	if l.memory.zeros == nil {
+		l.memory.zeros = make([]byte, zeroStep)
 	}
 	for from < to {
-		clear(l.zeros) // a file may change the bytes it is given
+		clear(l.memory.zeros) // a file may change the bytes it is given
 		n := min(to-from, zeroStep)
-		if _, err := l.file.WriteAt(l.zeros[:n], from); err != nil {
+		if _, err := l.file.WriteAt(l.memory.zeros[:n], from); err != nil {
 			return err
 		}
 		from += n
@@ -312,11 +311,11 @@ func (l *Log) Release(upto ids.Index) error {
 		if stay {
 			return nil
 		}
-		if err := l.fs.Remove(oldest.path); err != nil {
+		if err := l.options.FS.Remove(oldest.path); err != nil {
 			return fmt.Errorf("wal: remove released segment %s: %w", oldest.path, err)
 		}
 		// One at a time: a crash must not bring back a segment whose successor is gone.
-		if err := syncDir(l.fs, l.dir); err != nil {
+		if err := syncDir(l.options.FS, l.dir); err != nil {
 			return fmt.Errorf("wal: sync directory %s after removing %s: %w", l.dir, oldest.path, l.fail(err))
 		}
 		l.mu.Lock()

@@ -710,6 +710,26 @@ func TestNoSync(t *testing.T) {
 	}
 }
 
+// TestDocumentedLayout is the example of docs/format/wal.md.
+func TestDocumentedLayout(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	l := create(t, small(mem))
+	must(t, l.Append(state(1, 2, 0), []*raftpb.Entry{entry(1, 1, "a")}, true))
+	_, data := content(t, mem)
+	if got, want := fmt.Sprintf("%x", data[:9]), "d371756f7277616c00"; got != want {
+		t.Errorf("the file starts with %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprintf("%x", data[0x200:0x219]), "a60100000000000000"+"0002000000000000"+"0a000000"+"00000000"; got != want {
+		t.Errorf("the group starts with %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprintf("%x", data[0x225:0x230]), "01010200"+"020001010161"+"00"; got != want {
+		t.Errorf("the body is %s, want %s", got, want)
+	}
+	if !bytes.Equal(data[0x219:0x21d], data[89:93]) {
+		t.Error("the first group does not continue the header's checksum")
+	}
+}
+
 func TestNewerVersionIsRefused(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	must(t, create(t, small(mem)).Close())
