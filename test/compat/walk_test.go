@@ -294,12 +294,20 @@ func (w *walker) revokeLease() {
 	w.leases = slices.DeleteFunc(w.leases, func(l int64) bool { return l == id })
 }
 
+// settle lets the stream's watches deliver everything up to now.
+func (w *walker) settle(s *watchPair) {
+	if s.newest >= w.revision {
+		w.call("Put", &pb.PutRequest{Key: []byte("~")})
+	}
+	if err := s.settle(w.revision); err != nil {
+		w.fail("while waiting for the watches "+s.describe(), []string{err.Error()})
+	}
+}
+
 // compact lets all watchers catch up first: whether one that is behind is cancelled or served is a matter of timing.
 func (w *walker) compact() {
 	for _, s := range w.streams {
-		if err := s.settle(w.revision); err != nil {
-			w.fail("before a compaction, watches "+s.describe(), []string{err.Error()})
-		}
+		w.settle(s)
 	}
 	req := &pb.CompactionRequest{Revision: w.readable() + w.Int64N(2), Physical: w.chance(70)}
 	if w.chance(10) {
@@ -327,14 +335,20 @@ func (w *walker) watch() {
 		w.watchCompacted(req)
 		return
 	}
-	if len(w.streams) == 0 || len(w.streams) < 6 && w.chance(10) {
+	// While a watch waits for the future, its stream cannot tell that those from the past have caught up: they never share.
+	future := req.StartRevision > w.revision
+	i := slices.IndexFunc(w.streams, func(s *watchPair) bool { return s.future == future })
+	if j := w.IntN(8); j < len(w.streams) && w.streams[j].future == future {
+		i = j
+	}
+	if i < 0 || len(w.streams) < 6 && w.chance(10) {
 		s, err := openWatchPair(w.p.judge.Conn(), w.p.other.Conn())
 		if err != nil {
 			w.fail("opening a watch stream", []string{err.Error()})
 		}
+		s.future, i = future, len(w.streams)
 		w.streams = append(w.streams, s)
 	}
-	i := w.IntN(len(w.streams))
 	w.note(fmt.Sprintf("Watch on stream %d: %s", i, prototext.MarshalOptions{}.Format(req)))
 	if err := w.streams[i].create(req, w.compacted); err != nil {
 		w.fail("creating a watch", []string{err.Error()})
@@ -384,10 +398,8 @@ func (w *walker) cancelWatch() {
 		}
 	}
 	w.note(fmt.Sprintf("cancel watch %d on stream %d", id, i))
-	err := s.settle(w.revision)
-	if err == nil {
-		err = s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
-	}
+	w.settle(s)
+	err := s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
 	if err == nil {
 		err = s.awaitCancel(id)
 	}
@@ -398,9 +410,7 @@ func (w *walker) cancelWatch() {
 
 func (w *walker) closeStream(i int) {
 	s := w.streams[i]
-	if err := s.settle(w.revision); err != nil {
-		w.fail(fmt.Sprintf("before closing stream %d, watches %s", i, s.describe()), []string{err.Error()})
-	}
+	w.settle(s)
 	if lines := s.close(); len(lines) > 0 {
 		w.fail(fmt.Sprintf("events of stream %d", i), lines)
 	}

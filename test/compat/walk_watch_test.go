@@ -103,7 +103,9 @@ func (l *listener) facts() []diff.Fact {
 // watchPair is the same stream on both servers.
 type watchPair struct {
 	sides   [2]*listener
+	future  bool            // its watches start in the future, those of other streams do not
 	created int             // create requests sent
+	newest  int64           // revision at the last of them
 	live    map[int64]bool  // watch ids that run
 	starts  map[int64]int64 // their start revisions
 }
@@ -153,6 +155,7 @@ func (p *watchPair) create(req *pb.WatchCreateRequest, compacted int64) error {
 		return nil
 	}
 	id := reply.WatchId
+	p.newest = max(p.newest, reply.Header.Revision)
 	if req.StartRevision > 0 && req.StartRevision < compacted {
 		return p.awaitCancel(id)
 	}
@@ -175,7 +178,8 @@ func (p *watchPair) awaitCancel(id int64) error {
 	return nil
 }
 
-// settle waits until both servers have delivered everything up to the revision: a progress answer says so. While a watcher
+// settle waits until both servers have delivered everything up to the revision, which is above newest: a progress answer
+// says so, and one for an older revision may be about the time before the newest watch. While a watcher
 // waits for a future revision there is none; such a stream has nothing to catch up with.
 func (p *watchPair) settle(revision int64) error {
 	if len(p.live) == 0 {

@@ -33,6 +33,7 @@ type WatchLog struct {
 
 // life is what has been seen of one watch since it was created.
 type life struct {
+	created int64 // header revision of the create reply
 	last    int64 // revision of its last event
 	partial bool  // its last message was a fragment with more to come
 	floor   int64 // a progress answer said that everything up to here has been sent
@@ -87,16 +88,17 @@ func (l *WatchLog) track(m *pb.WatchResponse) {
 	case m.Canceled:
 		delete(l.lives, m.WatchId)
 	case m.Created:
-		l.lives[m.WatchId] = &life{}
+		l.lives[m.WatchId] = &life{created: m.Header.GetRevision()}
 	default:
 		l.Progress(m)
 	}
 }
 
-// Progress takes a progress answer without keeping it as a control message.
+// Progress takes a progress answer without keeping it as a control message. One that is not newer than a watch may have been
+// on its way when the watch was created; it says nothing of that watch.
 func (l *WatchLog) Progress(m *pb.WatchResponse) {
 	for id, w := range l.lives {
-		if m.WatchId == -1 || m.WatchId == id {
+		if (m.WatchId == -1 || m.WatchId == id) && m.Header.GetRevision() > w.created {
 			w.floor = max(w.floor, m.Header.GetRevision())
 		}
 	}
