@@ -123,11 +123,10 @@ func (s *Store) sight(rev ids.Revision) sight {
 // batch that holds them is committed and while no Tx is open.
 func (s *Store) Publish() *View {
 	invariant.Check(!s.tx.open, "view published while a Tx is open")
-	for i, v := range s.superseded {
+	for _, v := range s.superseded {
 		v.kv.drop()
-		s.superseded[i] = nil
 	}
-	s.superseded = s.superseded[:0]
+	s.superseded = emptied(s.superseded)
 	if s.work.first != 0 || len(s.ring.sets) == 0 {
 		s.publishKeys()
 	}

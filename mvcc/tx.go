@@ -31,10 +31,20 @@ type Change struct {
 // Begin opens the Tx of a command whose records go to b. The one before must have been ended.
 func (s *Store) Begin(b *storage.Batch) *Tx {
 	invariant.Check(!s.tx.open, "a Tx is open already")
-	clear(s.tx.events)
-	clear(s.tx.changes)
-	s.tx = Tx{s: s, b: b, open: true, begin: s.rev, events: s.tx.events[:0], changes: s.tx.changes[:0], path: s.tx.path[:0]}
+	s.tx = Tx{s: s, b: b, open: true, begin: s.rev, events: emptied(s.tx.events), changes: emptied(s.tx.changes), path: s.tx.path[:0]}
 	return &s.tx
+}
+
+// scratchMax is how many items of a large command's lists are kept for the next command.
+const scratchMax = 4096
+
+// emptied makes a list ready for use again and lets go of what it held.
+func emptied[T any](list []T) []T {
+	if cap(list) > scratchMax {
+		return nil
+	}
+	clear(list)
+	return list[:0]
 }
 
 // Changed says whether the Tx has changed any key.
