@@ -306,3 +306,25 @@ func (c *Config) checkRefused() error {
 	}
 	return nil
 }
+
+// Rebind replaces the addresses to listen on by those really bound, which differ where port 0 asked for any port. Advertised
+// addresses with port 0 follow, and so does an initial cluster that was not given.
+func (c *Config) Rebind(peer, client []url.URL) {
+	c.Cluster.AdvertisePeer = realPorts(c.Cluster.AdvertisePeer, peer)
+	c.Cluster.AdvertiseClient = realPorts(c.Cluster.AdvertiseClient, client)
+	c.Listen.Peer, c.Listen.Client = peer, client
+	if !c.IsSet("initial-cluster") {
+		c.Cluster.Initial = c.initialFromName()
+	}
+}
+
+// realPorts gives advertised URLs without a port those of the bound ones, in order.
+func realPorts(advertised, bound []url.URL) []url.URL {
+	out := slices.Clone(advertised)
+	for i := range out {
+		if out[i].Port() == "0" && i < len(bound) {
+			out[i].Host = net.JoinHostPort(out[i].Hostname(), bound[i].Port())
+		}
+	}
+	return out
+}

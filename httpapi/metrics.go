@@ -62,7 +62,7 @@ func NewMetrics(cfg MetricsConfig) *Metrics {
 		Save:     NewHistogram(0.01, 2, 17),
 		TTL:      NewHistogram(1, 2, 24),
 	}
-	m.RPC.resolve(m.Request, m.Ranges)
+	m.RPC.attach(m)
 	m.registry.MustRegister(newSampler(cfg), m.RPC, &histograms{m: m})
 	if !cfg.NoProcessInfo {
 		m.registry.MustRegister(

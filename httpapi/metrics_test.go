@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"quorate.dev/quorate/rpc"
 )
 
 func scrape(t *testing.T, m *Metrics) string {
@@ -135,19 +137,23 @@ func TestCounts(t *testing.T) {
 			return Sample{Raft: RaftSample{HasLeader: true, Applied: 7}, Store: StoreSample{Revision: 5}, Alarms: []AlarmSample{{"1f", "NOSPACE"}}}
 		},
 		Methods: []Method{{"/etcdserverpb.KV/Range", Unary}, {"/etcdserverpb.KV/Put", Unary}}})
-	put := m.RPC.Find("/etcdserverpb.KV/Put")
-	put.Started()
-	put.Received(100)
-	put.Handled(8, 3*time.Millisecond)
-	m.RPC.Find("/etcdserverpb.KV/Range").Started()
-	m.RPC.Find("/etcdserverpb.KV/Range").Sent(11)
-	m.RPC.Find("/etcdserverpb.KV/Range").Handled(0, time.Millisecond)
-	m.RPC.Find("/none/of/ours").Handled(0, 0)
+	var observer rpc.Observer = m.RPC
+	observer.Started("/etcdserverpb.KV/Put", false)
+	observer.MessageReceived("/etcdserverpb.KV/Put")
+	observer.Handled("/etcdserverpb.KV/Put", rpc.ResourceExhausted, 3*time.Millisecond)
+	observer.Started("/etcdserverpb.KV/Range", false)
+	observer.MessageSent("/etcdserverpb.KV/Range")
+	observer.Handled("/etcdserverpb.KV/Range", rpc.OK, time.Millisecond)
+	observer.Handled("/none/of/ours", rpc.OK, 0)
+	observer.Handled("/etcdserverpb.KV/Range", 99, time.Millisecond)
+	observer.Bytes(100, 11)
 	m.Apply.Find("Put")[1].ObserveMany(300*time.Microsecond, 4)
 	m.Fsync.Observe(time.Hour)
 	wantLines(t, scrape(t, m),
 		`grpc_server_started_total{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1`,
 		`grpc_server_handled_total{grpc_code="ResourceExhausted",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1`,
+		`grpc_server_handled_total{grpc_code="Unknown",grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1`,
+		`grpc_server_msg_sent_total{grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1`,
 		`grpc_server_handling_seconds_bucket{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary",le="0.005"} 1`,
 		`etcd_network_client_grpc_received_bytes_total 100`, `etcd_network_client_grpc_sent_bytes_total 11`, `etcd_mvcc_range_total 1`,
 		`etcd_server_request_duration_seconds_bucket{success="false",type="Put",le="0.002"} 0`,
@@ -164,12 +170,13 @@ func TestCounts(t *testing.T) {
 // TestCountingAllocatesNothing holds for every counter on the path of a call.
 func TestCountingAllocatesNothing(t *testing.T) {
 	m := NewMetrics(MetricsConfig{Methods: []Method{{"/etcdserverpb.KV/Range", Unary}}, Extensive: true, Read: func() Sample { return Sample{} }})
-	c := m.RPC.Find("/etcdserverpb.KV/Range")
+	const method = "/etcdserverpb.KV/Range"
 	if n := testing.AllocsPerRun(100, func() {
-		c.Started()
-		c.Received(1)
-		c.Handled(0, time.Second)
-		c.Sent(1)
+		m.RPC.Started(method, false)
+		m.RPC.MessageReceived(method)
+		m.RPC.MessageSent(method)
+		m.RPC.Bytes(1, 1)
+		m.RPC.Handled(method, rpc.OK, time.Second)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"quorate.dev/quorate/rpc"
 )
 
 // The types of a gRPC method as its label shows them.
@@ -22,18 +24,16 @@ type Method struct {
 	Type string // Unary, ServerStream or BidiStream
 }
 
-// codes are the names of the gRPC status codes as the grpc_code label shows them.
-var codes = [...]string{"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-	"PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal",
-	"Unavailable", "DataLoss", "Unauthenticated"}
+// codeCount is the number of gRPC status codes.
+const codeCount = int(rpc.Unauthenticated) + 1
 
-// RPC counts the calls of every served method. Everything is allocated at the start: counting a call is a few atomic
-// additions.
+// RPC counts the calls of every served method; it is an rpc.Observer. Everything is allocated at the start: counting a call is a few atomic
+// additions, and a method that is not in the table costs nothing.
 type RPC struct {
-	methods  []*MethodCounts
-	byName   map[string]*MethodCounts
-	sent     atomic.Uint64 // bytes of messages
-	received atomic.Uint64 // bytes of messages
+	methods  []*methodCounts
+	byName   map[string]*methodCounts
+	sent     atomic.Uint64 // bytes of connections
+	received atomic.Uint64 // bytes of connections
 
 	started, messagesIn, messagesOut, handled, handling *prometheus.Desc
 	bytesOut, bytesIn, rangeTotal                       *prometheus.Desc
@@ -41,38 +41,44 @@ type RPC struct {
 
 const rangeOp = "Range"
 
+// Methods whose whole time is what a metric of its own shows.
+const (
+	rangeMethod    = "/etcdserverpb.KV/Range"
+	hashMethod     = "/etcdserverpb.Maintenance/Hash"
+	hashKVMethod   = "/etcdserverpb.Maintenance/HashKV"
+	snapshotMethod = "/etcdserverpb.Maintenance/Snapshot"
+)
+
 // requestOps are the types of etcd_server_request_duration_seconds, by the method that makes them.
 var requestOps = []string{"Range", "Put", "DeleteRange", "Txn", "Compaction", "LeaseGrant", "LeaseRevoke", "Alarm"}
 
 var requestMethods = map[string]string{
-	"/etcdserverpb.KV/Range": "Range", "/etcdserverpb.KV/Put": "Put", "/etcdserverpb.KV/DeleteRange": "DeleteRange",
+	rangeMethod: rangeOp, "/etcdserverpb.KV/Put": "Put", "/etcdserverpb.KV/DeleteRange": "DeleteRange",
 	"/etcdserverpb.KV/Txn": "Txn", "/etcdserverpb.KV/Compact": "Compaction",
 	"/etcdserverpb.Lease/LeaseGrant": "LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke": "LeaseRevoke",
 	"/etcdserverpb.Maintenance/Alarm": "Alarm",
 }
 
-// MethodCounts are the counters of one method.
-type MethodCounts struct {
-	rpc         *RPC
-	labels      []string // grpc_type, grpc_service, grpc_method
-	started     atomic.Uint64
-	in, out     atomic.Uint64
-	handled     [len(codes)]atomic.Uint64
-	handling    *Histogram    // nil unless extensive
-	request     [2]*Histogram // nil when the method is none of requestMethods
-	rangeTiming [2]*Histogram // nil unless the method is Range
+// methodCounts are the counters of one method.
+type methodCounts struct {
+	labels   []string // grpc_type, grpc_service, grpc_method
+	started  atomic.Uint64
+	in, out  atomic.Uint64
+	handled  [codeCount]atomic.Uint64
+	handling *Histogram      // nil unless extensive
+	timings  [2][]*Histogram // what observes a failed and a successful call
 }
 
 func newRPC(methods []Method, extensive bool) *RPC {
 	labels := []string{"grpc_type", "grpc_service", "grpc_method"}
-	r := &RPC{byName: make(map[string]*MethodCounts, len(methods)),
+	r := &RPC{byName: make(map[string]*methodCounts, len(methods)),
 		started:     desc("grpc_server_started_total", "Calls begun.", labels...),
 		messagesIn:  desc("grpc_server_msg_received_total", "Messages received.", labels...),
 		messagesOut: desc("grpc_server_msg_sent_total", "Messages sent.", labels...),
 		handled:     desc("grpc_server_handled_total", "Calls ended, by status code.", append(labels, "grpc_code")...),
 		handling:    desc("grpc_server_handling_seconds", "Time from the beginning to the end of calls.", labels...),
-		bytesOut:    desc("etcd_network_client_grpc_sent_bytes_total", "Bytes of messages sent to clients."),
-		bytesIn:     desc("etcd_network_client_grpc_received_bytes_total", "Bytes of messages received from clients."),
+		bytesOut:    desc("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to clients over gRPC."),
+		bytesIn:     desc("etcd_network_client_grpc_received_bytes_total", "Bytes received from clients over gRPC."),
 		rangeTotal:  desc("etcd_mvcc_range_total", "Range requests."),
 	}
 	for _, method := range methods {
@@ -80,7 +86,7 @@ func newRPC(methods []Method, extensive bool) *RPC {
 		if !ok || r.byName[method.Name] != nil {
 			panic(fmt.Sprintf("BUG: method %q is malformed or named twice", method.Name))
 		}
-		c := &MethodCounts{rpc: r, labels: []string{method.Type, service, name}}
+		c := &methodCounts{labels: []string{method.Type, service, name}}
 		if extensive {
 			c.handling = &Histogram{bounds: prometheus.DefBuckets, counts: make([]atomic.Uint64, len(prometheus.DefBuckets)+1)}
 		}
@@ -90,62 +96,71 @@ func newRPC(methods []Method, extensive bool) *RPC {
 	return r
 }
 
-// resolve finds the histograms of requests; NewMetrics calls it once they exist.
-func (r *RPC) resolve(requests, ranges *Operations) {
+// attach adds the histograms that time whole calls of single methods.
+func (r *RPC) attach(m *Metrics) {
 	for name, c := range r.byName {
-		if op, ok := requestMethods[name]; ok {
-			c.request = requests.Find(op)
-			if op == rangeOp {
-				c.rangeTiming = ranges.Find(rangeOp)
+		for success := range c.timings {
+			add := func(h *Histogram) { c.timings[success] = append(c.timings[success], h) }
+			if c.handling != nil {
+				add(c.handling)
+			}
+			if op, ok := requestMethods[name]; ok {
+				add(m.Request.Find(op)[success])
+			}
+			if h := map[string]*Histogram{rangeMethod: m.Ranges.Find(rangeOp)[success], hashMethod: m.Hash, hashKVMethod: m.HashKV, snapshotMethod: m.Save}[name]; h != nil {
+				add(h)
 			}
 		}
 	}
 }
 
-// Find returns the counters of a method, nil when it is not served. Keep the result; nil takes all calls and does
-// nothing.
-func (r *RPC) Find(method string) *MethodCounts { return r.byName[method] }
-
-// Started counts a call that begins.
-func (c *MethodCounts) Started() {
-	if c != nil {
+// Started implements rpc.Observer.
+func (r *RPC) Started(method string, _ bool) {
+	if c := r.byName[method]; c != nil {
 		c.started.Add(1)
 	}
 }
 
-// Received counts a message of the client.
-func (c *MethodCounts) Received(bytes int) {
-	if c != nil {
+// MessageReceived implements rpc.Observer.
+func (r *RPC) MessageReceived(method string) {
+	if c := r.byName[method]; c != nil {
 		c.in.Add(1)
-		c.rpc.received.Add(uint64(bytes))
 	}
 }
 
-// Sent counts a message to the client.
-func (c *MethodCounts) Sent(bytes int) {
-	if c != nil {
+// MessageSent implements rpc.Observer.
+func (r *RPC) MessageSent(method string) {
+	if c := r.byName[method]; c != nil {
 		c.out.Add(1)
-		c.rpc.sent.Add(uint64(bytes))
 	}
 }
 
-// Handled counts a call that ended with a gRPC status code and how long it took.
-func (c *MethodCounts) Handled(code uint32, took time.Duration) {
+// Bytes implements rpc.Observer.
+func (r *RPC) Bytes(in, out int) {
+	if in != 0 {
+		r.received.Add(uint64(in))
+	}
+	if out != 0 {
+		r.sent.Add(uint64(out))
+	}
+}
+
+// Handled implements rpc.Observer.
+func (r *RPC) Handled(method string, code rpc.Code, took time.Duration) {
+	c := r.byName[method]
 	if c == nil {
 		return
 	}
-	if int(code) >= len(codes) {
-		code = 2 // Unknown
+	if int(code) >= len(c.handled) {
+		code = rpc.Unknown
 	}
 	c.handled[code].Add(1)
 	success := 0
-	if code == 0 {
+	if code == rpc.OK {
 		success = 1
 	}
-	for _, h := range []*Histogram{c.handling, c.request[success], c.rangeTiming[success]} {
-		if h != nil {
-			h.Observe(took)
-		}
+	for _, h := range c.timings[success] {
+		h.Observe(took)
 	}
 }
 
@@ -163,14 +178,14 @@ func (r *RPC) Collect(out chan<- prometheus.Metric) {
 		count(r.messagesIn, c.in.Load(), c.labels...)
 		count(r.messagesOut, c.out.Load(), c.labels...)
 		for code := range c.handled {
-			count(r.handled, c.handled[code].Load(), append(append([]string(nil), c.labels...), codes[code])...)
+			count(r.handled, c.handled[code].Load(), append(append([]string(nil), c.labels...), rpc.Code(code).String())...)
 		}
 		if c.handling != nil {
 			out <- c.handling.metric(r.handling, c.labels...)
 		}
-		if c.rangeTiming[1] != nil {
-			ranges += c.started.Load()
-		}
+	}
+	if c := r.byName[rangeMethod]; c != nil {
+		ranges = c.started.Load()
 	}
 	count(r.bytesOut, r.sent.Load())
 	count(r.bytesIn, r.received.Load())

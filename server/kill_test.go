@@ -166,15 +166,6 @@ type process struct {
 	done chan error
 }
 
-func buildQuorate(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "quorate")
-	if out, err := exec.Command("go", "build", "-o", bin, "quorate.dev/quorate/cmd/quorate").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return bin
-}
-
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

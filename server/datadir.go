@@ -1,0 +1,117 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"quorate.dev/quorate/config"
+)
+
+// The parts of a data directory.
+const (
+	lockName  = "LOCK"  // held while a server runs; says which process
+	storeName = "store" // the engine
+	logName   = "wal"   // the raft log, unless --wal-dir names another place
+)
+
+// dataDir is a data directory that this process alone uses.
+type dataDir struct {
+	path  string // absolute
+	store string
+	log   string
+	lock  *os.File
+}
+
+// openDataDir makes the directory if need be and locks it. Only the holder of the lock may open what is inside.
+func openDataDir(m config.Member, logger *zap.Logger) (*dataDir, error) {
+	path, err := filepath.Abs(m.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %q: %w", m.DataDir, err)
+	}
+	if err := makePrivate(path, logger); err != nil {
+		return nil, err
+	}
+	if err := refuseForeign(path); err != nil {
+		return nil, err
+	}
+	d := &dataDir{path: path, store: filepath.Join(path, storeName), log: filepath.Join(path, logName)}
+	if m.WALDir != "" {
+		if d.log, err = filepath.Abs(m.WALDir); err != nil {
+			return nil, fmt.Errorf("log directory %q: %w", m.WALDir, err)
+		}
+		if err := makePrivate(d.log, logger); err != nil {
+			return nil, err
+		}
+	}
+	d.lock, err = lockFile(filepath.Join(path, lockName), path)
+	return d, err
+}
+
+// makePrivate makes a directory that only its owner may enter. One that others may enter is the operator's choice.
+func makePrivate(path string, logger *zap.Logger) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("cannot make directory %s: %w", path, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("cannot use directory %s: %w", path, err)
+	}
+	if mode := info.Mode().Perm(); mode != 0o700 {
+		logger.Warn("directory exists with other permissions than recommended", zap.String("dir", path),
+			zap.String("permission", mode.String()), zap.String("recommended", "-rwx------"))
+	}
+	return nil
+}
+
+// refuseForeign refuses directories that belong to something else, so that two kinds of data never lie in one place.
+func refuseForeign(path string) error {
+	for _, name := range []string{"member", "proxy"} {
+		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
+			return fmt.Errorf("data directory %s holds data of etcd (%s%c), which this version cannot open: give another --data-dir; etcd's files were not touched",
+				path, name, filepath.Separator)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("cannot look into data directory %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// lockFile takes the lock or says who holds it. The kernel releases it when the process ends, however it ends.
+func lockFile(name, dir string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the lock of data directory %s: %w", dir, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		holder := holderOf(f)
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("data directory %s is in use by another process%s: stop it first, or give this server another --data-dir", dir, holder)
+		}
+		return nil, fmt.Errorf("cannot lock data directory %s (file %s): %w", dir, name, err)
+	}
+	if err := f.Truncate(0); err == nil {
+		// The id is only for the message above; the lock holds without it.
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return f, nil
+}
+
+func holderOf(f *os.File) string {
+	text := make([]byte, 32)
+	n, _ := f.ReadAt(text, 0)
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n]))); err == nil {
+		return fmt.Sprintf(" (process %d)", pid)
+	}
+	return ""
+}
+
+// Close releases the lock.
+func (d *dataDir) Close() error { return d.lock.Close() }

@@ -1,0 +1,153 @@
+package server
+
+import (
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/httpapi"
+	"quorate.dev/quorate/leader"
+	"quorate.dev/quorate/mvcc"
+	"quorate.dev/quorate/state"
+	"quorate.dev/quorate/storage"
+	"quorate.dev/quorate/watch"
+	"quorate.dev/quorate/wire"
+)
+
+// machine is the state machine as node drives it. It forwards what a batch caused to whoever waits for it, after the
+// batch is visible and before its results are answered.
+type machine struct {
+	state    *state.Machine
+	hub      *watch.Hub
+	duties   *leader.Duty
+	compacts *compactions
+	counts   *counts
+	slow     time.Duration // batches that take longer are logged
+	logger   *zap.Logger
+
+	changes []leader.Change // memory of the running call
+}
+
+// Applied implements node.Machine.
+func (m *machine) Applied() storage.Mark { return m.state.Applied() }
+
+// Apply implements node.Machine.
+func (m *machine) Apply(cmds []command.Command, results []command.Result) error {
+	start := time.Now()
+	effects, err := m.state.Apply(cmds, results)
+	if err != nil {
+		return err
+	}
+	m.hub.Publish(effects.Events)
+	m.duties.Apply(m.leaseChanges(effects.Leases))
+	if effects.Compacted != nil {
+		m.compacts.begun(effects.Compacted)
+		m.counts.compactedAt.Store(start.Unix())
+	}
+	took := time.Since(start)
+	m.counts.batch(cmds, results, effects.Events, took)
+	m.counts.leases(effects.Leases)
+	if took > m.slow {
+		m.logger.Warn("apply request took too long", zap.Duration("took", took), zap.Duration("expected-duration", m.slow),
+			zap.Int("commands", len(cmds)), zap.String("first", cmds[0].Kind.String()))
+	}
+	return nil
+}
+
+// leaseChanges turns what happened to leases into what the duties keep deadlines by.
+func (m *machine) leaseChanges(changes []state.LeaseChange) []leader.Change {
+	m.changes = m.changes[:0]
+	for _, c := range changes {
+		change := leader.Change{ID: c.ID, TTL: c.TTL, Remaining: c.Remaining}
+		switch c.Kind {
+		case state.Granted:
+			change.Kind = leader.Granted
+		case state.Revoked:
+			change.Kind = leader.Revoked
+		case state.Checkpointed:
+			change.Kind = leader.Checkpointed
+		}
+		m.changes = append(m.changes, change)
+	}
+	return m.changes
+}
+
+// Background implements node.Machine.
+func (m *machine) Background(max int) (bool, error) {
+	more, err := m.state.Background(max)
+	if err == nil && !more {
+		m.compacts.scrubbed(m.state.View().Compacted())
+	}
+	return more, err
+}
+
+// counts are what monitoring shows of applied commands. One goroutine adds, scrapes read.
+type counts struct {
+	metrics *httpapi.Metrics
+	apply   [][2]*httpapi.Histogram // by command.Kind, then failure and success
+
+	puts, deletes, txns, putBytes atomic.Uint64
+	granted, revoked, logBytes    atomic.Uint64
+	compactedAt                   atomic.Int64
+}
+
+func newCounts(m *httpapi.Metrics) *counts {
+	c := &counts{metrics: m}
+	for _, row := range command.Table() {
+		c.apply = append(c.apply, m.Apply.Find(row.Name))
+	}
+	return c
+}
+
+// operationNames are the commands as the op label shows them.
+func operationNames() []string {
+	var names []string
+	for _, row := range command.Table() {
+		names = append(names, row.Name)
+	}
+	return names
+}
+
+// batch counts one applied batch. The time of a command is its share of the batch's.
+func (c *counts) batch(cmds []command.Command, results []command.Result, events []*mvcc.EventBatch, took time.Duration) {
+	share := took / time.Duration(len(cmds))
+	for i := range cmds {
+		success := 0
+		if results[i].Err == nil {
+			success = 1
+		}
+		c.apply[cmds[i].Kind][success].Observe(share)
+	}
+	var puts, deletes, txns, bytes uint64
+	for _, b := range events {
+		if len(b.Events) > 1 {
+			txns++
+		}
+		for i := range b.Events {
+			if b.Events[i].Type == wire.EventDelete {
+				deletes++
+				continue
+			}
+			puts++
+			bytes += uint64(len(b.Events[i].KV))
+		}
+	}
+	c.puts.Add(puts)
+	c.deletes.Add(deletes)
+	c.txns.Add(txns)
+	c.putBytes.Add(bytes)
+}
+
+func (c *counts) leases(changes []state.LeaseChange) {
+	for _, change := range changes {
+		switch change.Kind {
+		case state.Granted:
+			c.granted.Add(1)
+			c.metrics.TTL.Observe(time.Duration(change.TTL) * time.Second)
+		case state.Revoked:
+			c.revoked.Add(1)
+		}
+	}
+}

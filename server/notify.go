@@ -1,0 +1,27 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+)
+
+// notifyInit tells the service manager about this process when it asked for it by NOTIFY_SOCKET (sd_notify(3)); state is
+// READY=1 or STOPPING=1. It reports whether anybody was told.
+func notifyInit(state string) (bool, error) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return false, nil
+	}
+	if strings.HasPrefix(path, "@") {
+		path = "\x00" + path[1:] // the abstract namespace
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return false, fmt.Errorf("NOTIFY_SOCKET: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = conn.Write([]byte(state))
+	return err == nil, err
+}

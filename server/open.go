@@ -1,0 +1,121 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"quorate.dev/quorate/config"
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/member"
+	"quorate.dev/quorate/node"
+	"quorate.dev/quorate/storage"
+	"quorate.dev/quorate/wal"
+)
+
+// history is what the log held when it was opened.
+type history struct {
+	hard    *raftpb.HardState
+	entries []*raftpb.Entry
+}
+
+func (s *Server) openStore(context.Context) (err error) {
+	s.startLine()
+	logger := s.logger.Named("storage")
+	s.core.engine, err = storage.Open(s.dir.store, storage.Options{Log: func(msg string, kv ...any) { logger.Sugar().Warnw(msg, kv...) }})
+	if err != nil {
+		return err
+	}
+	s.onStop("store", s.closeStore)
+	s.logger.Info("opened backend db", zap.String("path", s.dir.store), zap.Stringer("applied", s.core.engine.Applied()))
+	return nil
+}
+
+// closeStore flushes only a store that can be trusted.
+func (s *Server) closeStore(context.Context) error {
+	if err := s.core.engine.Err(); err != nil || s.core.host != nil && s.core.host.Err() != nil {
+		return s.core.engine.CloseDirty()
+	}
+	return s.core.engine.Close()
+}
+
+// openLog opens the log, or founds a new cluster when there is neither log nor data.
+func (s *Server) openLog(context.Context) error {
+	applied := s.core.engine.Applied()
+	options := wal.Options{NoSync: s.cfg.Store.UnsafeNoFsync, Observe: s.observeLog}
+	if wal.Exists(vfs.Default, s.dir.log) {
+		return s.reopenLog(options, applied)
+	}
+	if applied.Index != 0 {
+		return fmt.Errorf("the store %s has applied the log up to entry %s, but there is no log in %s: give the --wal-dir of the earlier start, or restore both from a backup",
+			s.dir.store, applied, s.dir.log)
+	}
+	if err := s.cfg.CheckFounding(); err != nil {
+		return err
+	}
+	s.identify(s.foundingIdentity())
+	log, err := wal.Create(s.dir.log, options, wal.Metadata{Member: s.core.identity.member, Cluster: s.core.identity.cluster})
+	if err != nil {
+		return err
+	}
+	s.keepLog(log)
+	return s.found()
+}
+
+func (s *Server) keepLog(log *wal.Log) {
+	s.core.log = log
+	s.onStop("log", func(context.Context) error { return log.Close() })
+}
+
+// reopenLog reads an existing log. Settings that found a cluster are ignored from here on, as etcd ignores them.
+func (s *Server) reopenLog(options wal.Options, applied storage.Mark) error {
+	log, replay, err := wal.Open(s.dir.log, options, applied.Index)
+	if err != nil {
+		return err
+	}
+	s.keepLog(log)
+	s.identify(identity{member: replay.Metadata.Member, cluster: replay.Metadata.Cluster})
+	if replay.Cut != nil {
+		s.logger.Warn("cut an interrupted write off the end of the log", zap.Stringer("cut", replay.Cut))
+	}
+	if len(replay.Entries) == 0 && applied.Index == 0 {
+		// A start that was interrupted between making the log and its first entry.
+		if err := s.cfg.CheckFounding(); err != nil {
+			return err
+		}
+		return s.found()
+	}
+	s.logger.Info("server has already been initialized", zap.String("data-dir", s.dir.path), zap.Stringer("local-member-id", s.core.identity.member),
+		zap.Stringer("cluster-id", s.core.identity.cluster), zap.Int("entries-to-replay", len(replay.Entries)))
+	s.core.past = history{hard: replay.HardState, entries: replay.Entries}
+	return nil
+}
+
+// found writes the beginning of a log that makes a cluster of this member alone.
+func (s *Server) found() error {
+	id := s.core.identity
+	s.logger.Info("bootstrapping cluster", zap.Stringer("local-member-id", id.member), zap.Stringer("cluster-id", id.cluster))
+	self := member.Member{ID: id.member, Name: s.cfg.Member.Name, PeerURLs: config.URLStrings(s.cfg.Cluster.AdvertisePeer)}
+	hard, entries, err := node.Bootstrap(s.core.log, []node.Peer{{ID: id.member, Context: self.JSON()}})
+	if err != nil {
+		return err
+	}
+	s.core.past = history{hard: hard, entries: entries}
+	return nil
+}
+
+// identify settles who this member is, which its metrics say; from then on they count.
+func (s *Server) identify(id identity) {
+	s.core.identity = id
+	s.core.metrics = s.newMetrics()
+	s.core.counts = newCounts(s.core.metrics)
+}
+
+// foundingIdentity derives the ids of a new cluster of one, as etcd does.
+func (s *Server) foundingIdentity() identity {
+	id := member.IDOf(config.URLStrings(s.cfg.Cluster.AdvertisePeer), s.cfg.Cluster.Token)
+	return identity{member: id, cluster: member.ClusterIDOf([]ids.MemberID{id})}
+}

@@ -1,0 +1,169 @@
+package server_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// programDir holds the program that the tests of this package start.
+var programDir string
+
+func TestMain(m *testing.M) {
+	var err error
+	if programDir, err = os.MkdirTemp("", "quorate-server-test"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	if err := os.RemoveAll(programDir); err != nil {
+		panic(err)
+	}
+	os.Exit(code)
+}
+
+var buildOnce = sync.OnceValues(func() (string, error) {
+	bin := filepath.Join(programDir, "quorate")
+	out, err := exec.Command("go", "build", "-o", bin, "quorate.dev/quorate/cmd/quorate").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+// buildQuorate builds the program, once for all tests.
+func buildQuorate(t *testing.T) string {
+	t.Helper()
+	bin, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// outcome is how a process ended.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// runProcess runs the program to its end.
+func runProcess(t *testing.T, bin string, env []string, args ...string) outcome {
+	t.Helper()
+	cmd := exec.Command(bin, args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), env...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = time.Minute
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// TestCommandLines checks exit codes and texts of the built program, under both of its names.
+func TestCommandLines(t *testing.T) {
+	quorate := buildQuorate(t)
+	etcd := filepath.Join(t.TempDir(), "etcd")
+	if err := os.Symlink(quorate, etcd); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name           string
+		bin            string
+		env, args      []string
+		code           int
+		stdout, stderr string // parts of it
+	}{
+		{"version as etcd", etcd, nil, []string{"--version"}, 0, "etcd Version: 3.7.3\nGit SHA: ", ""},
+		{"version", quorate, nil, []string{"version"}, 0, "quorate Version: 0.1.0, compatible with\netcd Version: 3.7.3\n", ""},
+		{"version flag", quorate, nil, []string{"--version"}, 0, "quorate Version: 0.1.0", ""},
+		{"verbs", quorate, nil, []string{"--help"}, 0, "serve", ""},
+		{"flags", quorate, nil, []string{"serve", "--help"}, 0, "--data-dir ''", "quorate serve [flags]"},
+		{"flags as etcd", etcd, nil, []string{"-h"}, 0, "--data-dir ''", "etcd [flags]"},
+		{"config", quorate, nil, []string{"config", "--name", "m1"}, 0, "\nname: \"m1\"\n", ""},
+		{"unknown verb", quorate, nil, []string{"serv"}, 2, "", `unknown command "serv"`},
+		{"unknown flag", quorate, nil, []string{"--enable-v2=true"}, 2, "", "flag provided but not defined: -enable-v2"},
+		{"discovery", etcd, nil, []string{"--discovery=http://x"}, 2, "", "flag provided but not defined: -discovery"},
+		{"bad value", etcd, nil, []string{"--v2-deprecation=not-yet"}, 2, "", `invalid value "not-yet" for flag -v2-deprecation`},
+		{"positional", etcd, nil, []string{"put", "a"}, 1, "", `\"put\" is not a valid flag`},
+		{"positional after verb", quorate, nil, []string{"serve", "put"}, 1, "", `\"put\" is not a valid flag`},
+		{"gateway", etcd, nil, []string{"gateway"}, 1, "", "does not have a proxy"},
+		{"conflict", quorate, []string{"ETCD_NAME=a"}, []string{"--name=b"}, 1, "",
+			"conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or disable flag))"},
+		{"advertise", quorate, nil, []string{"--listen-client-urls=http://127.0.0.1:1"}, 1, "",
+			"--advertise-client-urls is required when --listen-client-urls is set explicitly"},
+		{"listen name", quorate, nil, []string{"--listen-peer-urls=http://db.example:1"}, 1, "", "expected IP in URL for binding (http://db.example:1)"},
+		{"tls", quorate, nil, []string{"--cert-file=/c"}, 1, "", "--cert-file=/c cannot be honoured"},
+		{"three members", quorate, nil, []string{"--initial-cluster=default=http://localhost:2380,b=http://10.0.0.2:2380", "--listen-client-urls=http://127.0.0.1:0",
+			"--listen-peer-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "names 2 members"},
+		{"join", quorate, nil, []string{"--initial-cluster-state=existing", "--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0",
+			"--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "--initial-cluster-state=existing: joining a cluster"},
+		{"bad file", quorate, nil, []string{"--config-file=/nonexistent.yaml"}, 1, "", "cannot read the config file: open /nonexistent.yaml"},
+		{"unwritable", quorate, nil, []string{"--data-dir=/proc/nowhere", "--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0",
+			"--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "cannot make directory /proc/nowhere"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := runProcess(t, c.bin, c.env, c.args...)
+			if got.code != c.code || !strings.Contains(got.stdout, c.stdout) || !strings.Contains(got.stderr, c.stderr) {
+				t.Errorf("exit %d, want %d; stdout %q; stderr %q", got.code, c.code, got.stdout, got.stderr)
+			}
+		})
+	}
+	if got := runProcess(t, etcd, nil, "--version"); strings.Count(got.stdout, "\n") != 4 {
+		t.Errorf("etcd --version prints %q", got.stdout)
+	}
+}
+
+// TestSecondServer starts two servers on one directory: the second is refused with a message that names the directory and
+// the process that holds it, and the first goes on.
+func TestSecondServer(t *testing.T) {
+	bin := buildQuorate(t)
+	dir := filepath.Join(t.TempDir(), "data")
+	addr := freeAddress(t)
+	first := startProcess(t, bin, dir, addr)
+	got := runProcess(t, bin, nil, "--data-dir", dir, "--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0",
+		"--listen-peer-urls=http://127.0.0.1:0")
+	for _, want := range []string{dir, "in use by another process", "--data-dir"} {
+		if got.code != 1 || !strings.Contains(got.stderr, want) {
+			t.Errorf("exit %d, %q is not in %s", got.code, want, got.stderr)
+		}
+	}
+	c := connect(t, addr)
+	defer c.Close()
+	if _, err := c.Put(t.Context(), "a", "b"); err != nil {
+		t.Errorf("the first server: %v", err)
+	}
+	first.stop(t)
+}
+
+// TestStartAndStopLines checks the lines that tools wait for, and the banner for people.
+func TestStartAndStopLines(t *testing.T) {
+	p := startProcess(t, buildQuorate(t), filepath.Join(t.TempDir(), "data"), freeAddress(t))
+	p.stop(t)
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for _, line := range []string{"Running: ", "configuring peer listeners", "configuring client listeners", "starting an etcd server", "opened backend db",
+		"bootstrapping cluster", "starting local member", "serving peer traffic", "published local member to cluster through raft",
+		"ready to serve client requests", "serving client traffic insecurely; this is strongly discouraged!", "notifying init daemon",
+		"received signal; shutting down", "closing etcd server", "closed etcd server"} {
+		at := bytes.Index(text, []byte(line))
+		if at < 0 || at < last {
+			t.Errorf("line %q is missing or out of order", line)
+			continue
+		}
+		last = at
+	}
+}

@@ -1,0 +1,144 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"quorate.dev/quorate/config"
+	"quorate.dev/quorate/grpcapi"
+	"quorate.dev/quorate/httpapi"
+	"quorate.dev/quorate/rpc"
+)
+
+// drainTime is how long a stop waits for calls under way. Streams of clients that stay are cut then.
+const drainTime = time.Second
+
+// headerTimeout bounds the time to send the headers of a request, so that silent connections end.
+const headerTimeout = 10 * time.Second
+
+// methods are the gRPC methods that grpcapi serves, for the metrics that exist from the start.
+func methods() []httpapi.Method {
+	var out []httpapi.Method
+	add := func(kind, service string, names ...string) {
+		for _, name := range names {
+			out = append(out, httpapi.Method{Name: "/" + service + "/" + name, Type: kind})
+		}
+	}
+	add(httpapi.Unary, "etcdserverpb.KV", "Range", "Put", "DeleteRange", "Txn", "Compact")
+	add(httpapi.ServerStream, "etcdserverpb.KV", "RangeStream")
+	add(httpapi.BidiStream, "etcdserverpb.Watch", "Watch")
+	add(httpapi.Unary, "etcdserverpb.Lease", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases")
+	add(httpapi.BidiStream, "etcdserverpb.Lease", "LeaseKeepAlive")
+	add(httpapi.Unary, "etcdserverpb.Cluster", "MemberAdd", "MemberRemove", "MemberUpdate", "MemberList", "MemberPromote")
+	add(httpapi.Unary, "etcdserverpb.Maintenance", "Alarm", "Status", "Defragment", "Hash", "HashKV", "MoveLeader", "Downgrade")
+	add(httpapi.ServerStream, "etcdserverpb.Maintenance", "Snapshot")
+	add(httpapi.Unary, "etcdserverpb.Auth", "AuthEnable", "AuthDisable", "AuthStatus", "Authenticate", "UserAdd", "UserGet", "UserList",
+		"UserDelete", "UserChangePassword", "UserGrantRole", "UserRevokeRole", "RoleAdd", "RoleGet", "RoleList", "RoleDelete",
+		"RoleGrantPermission", "RoleRevokePermission")
+	add(httpapi.Unary, "v3lockpb.Lock", "Lock", "Unlock")
+	add(httpapi.Unary, "v3electionpb.Election", "Campaign", "Proclaim", "Leader", "Resign")
+	add(httpapi.ServerStream, "v3electionpb.Election", "Observe")
+	add(httpapi.Unary, "grpc.health.v1.Health", "Check", "List")
+	add(httpapi.ServerStream, "grpc.health.v1.Health", "Watch")
+	add(httpapi.BidiStream, "grpc.reflection.v1.ServerReflection", "ServerReflectionInfo")
+	add(httpapi.BidiStream, "grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo")
+	return out
+}
+
+// servePeers opens the addresses that answer before the member is ready: those of peers and of monitoring.
+func (s *Server) servePeers(context.Context) error {
+	s.front = s.newFront()
+	s.serveAll(s.addrs.peer, s.front.Peer(), "serving peer traffic")
+	s.serveAll(s.addrs.metrics, s.front.Monitor(), "serving metrics")
+	return nil
+}
+
+// insecurely is the line of every client address without TLS, the one that tools wait for.
+const insecurely = "serving client traffic insecurely; this is strongly discouraged!"
+
+// serveClients opens the addresses of clients. Connections that came earlier have waited in the sockets.
+func (s *Server) serveClients(context.Context) error {
+	s.logger.Info("ready to serve client requests", zap.String("name", s.cfg.Member.Name), zap.Stringer("local-member-id", s.core.identity.member))
+	s.serveAll(s.addrs.clientHTTP, s.front.Client(), insecurely)
+	return s.serveRPC()
+}
+
+func (s *Server) serveAll(addrs []*endpoint, h http.Handler, line string) {
+	for _, e := range addrs {
+		s.serveHTTP(e, h)
+		s.logger.Info(line, zap.String("traffic", "http"), zap.String("address", e.Addr().String()))
+	}
+}
+
+func (s *Server) serveHTTP(e *endpoint, h http.Handler) {
+	web := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ErrorLog: zap.NewStdLog(s.logger.Named("http"))}
+	s.onStop("HTTP server "+e.url.String(), func(context.Context) error { return web.Close() })
+	go func() {
+		if err := web.Serve(e); !errors.Is(err, http.ErrServerClosed) {
+			s.fail(fmt.Errorf("%s accepts no more connections: %w", e.url.String(), err))
+		}
+	}()
+}
+
+// serveRPC serves gRPC, and HTTP on the same addresses unless it has its own.
+func (s *Server) serveRPC() error {
+	handler, traffic := s.front.Client(), "grpc+http"
+	if len(s.addrs.clientHTTP) > 0 {
+		handler, traffic = nil, "grpc"
+	}
+	server, err := rpc.New(s.rpcConfig(handler))
+	if err != nil {
+		return err
+	}
+	services := grpcapi.Register(server, s.backend())
+	s.onStop("services", func(context.Context) error { services.Close(); return nil })
+	s.onStop("gRPC server", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, drainTime)
+		defer cancel()
+		if err := server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
+	for _, e := range s.addrs.client {
+		go func() {
+			if err := server.Serve(e); err != nil {
+				s.fail(fmt.Errorf("%s accepts no more connections: %w", e.url.String(), err))
+			}
+		}()
+		s.logger.Info(insecurely, zap.String("traffic", traffic), zap.String("address", e.Addr().String()))
+	}
+	return nil
+}
+
+func (s *Server) rpcConfig(handler http.Handler) rpc.Config {
+	set, logger := s.cfg.RPC, s.logger.Named("rpc").Sugar()
+	c := rpc.Config{
+		HTTP: handler, MessageBytesMax: s.messageBytes(), StreamsMax: uint32(min(set.MaxStreams, math.MaxUint32)), KeepaliveMinTime: set.KeepaliveMinTime,
+		Observer: s.core.metrics.RPC, Log: func(msg string, kv ...any) { logger.Infow(msg, kv...) },
+	}
+	if set.KeepaliveInterval > 0 && set.KeepaliveTimeout > 0 { // as etcd: with only one of them, gRPC's defaults hold
+		c.KeepaliveInterval, c.KeepaliveTimeout = set.KeepaliveInterval, set.KeepaliveTimeout
+	}
+	return c
+}
+
+// backend is what the services stand on.
+func (s *Server) backend() grpcapi.Backend {
+	c := &s.core
+	return grpcapi.Backend{
+		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.engine},
+		Leases: c.duties, Hub: c.hub, Compactions: c.compacts.log,
+		Settings: grpcapi.Settings{
+			QuotaBytes: s.quota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),
+			LeaseTTLSeconds: s.leaseTTLMin(), Election: time.Duration(s.cfg.ElectionTicks()) * s.cfg.Heartbeat(), StrictReconfig: s.cfg.Cluster.StrictReconfig,
+			EtcdVersion: config.EtcdVersion, StorageVersion: config.StorageVersion, TempDir: s.dir.path,
+		},
+	}
+}
