@@ -210,13 +210,18 @@ func settings() grpcapi.Settings {
 }
 
 func serve(t testing.TB, s *store, set grpcapi.Settings) *server {
+	return connect(t, s, serveNode(t, s, s, set))
+}
+
+// serveNode serves a store through a node of the test's own and returns the address.
+func serveNode(t testing.TB, s *store, node grpcapi.Node, set grpcapi.Settings) string {
 	server, err := rpc.New(rpc.Config{MessageBytesMax: 2 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	set.TempDir = t.TempDir()
 	services := grpcapi.Register(server, grpcapi.Backend{
-		Member: memberID, Cluster: clusterID, Node: s, Store: s, Leases: s, Hub: s.hub, Compactions: s,
+		Member: memberID, Cluster: clusterID, Node: node, Store: s, Leases: s, Hub: s.hub, Compactions: s,
 		Settings: set, Random: func() uint64 { return 1<<63 | 0x7e57 },
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -233,7 +238,7 @@ func serve(t testing.TB, s *store, set grpcapi.Settings) *server {
 		<-done
 		services.Close()
 	})
-	return connect(t, s, l.Addr().String())
+	return l.Addr().String()
 }
 
 func connect(t testing.TB, s *store, addr string) *server {
