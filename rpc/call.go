@@ -76,8 +76,8 @@ func (k *Call) ready() {
 // unread implements role: what came is only assembled, and bounded by the message limit.
 func (k *Call) unread() bool { return false }
 
-// ended implements role.
-func (k *Call) ended() { k.msg = nil }
+// ended implements role. msg stays: the reader may be looking at it.
+func (k *Call) ended() {}
 
 // Reply answers with m, which is encoded before Reply returns.
 func (k *Call) Reply(m Message) {

@@ -27,7 +27,7 @@ func (g *guard) init(now time.Time) {
 // earn is called for every exchange that its handler answered.
 func (g *guard) earn() {
 	g.resets = min(g.resets+1, resetBurst)
-	g.noises = min(g.noises+1, noiseBurst)
+	g.noises = min(g.noises+noiseEarned, noiseBurst)
 }
 
 // noise spends n tokens; false when there are none left.

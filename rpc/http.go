@@ -56,7 +56,6 @@ func (w *web) unread() bool { return len(w.body) > 0 }
 
 // ended implements role.
 func (w *web) ended() {
-	w.c.webs--
 	w.body = nil
 	signal(w.readable)
 	signal(w.writable)
@@ -85,6 +84,7 @@ func (w *web) finishHandler() {
 	}
 	w.c.mu.Lock()
 	w.done()
+	w.c.webs-- // not before the handler is through: a reset does not free its goroutine
 	if failure != nil {
 		w.reset(http2.ErrCodeInternal, statusCanceled)
 	}
@@ -264,7 +264,7 @@ func (w *writer) appendWebHeaders(r *web, whole bool) {
 		}
 	}
 	w.out = endBlock(w.out, at, r.id)
-	w.sinceRead = true
+	w.provoked = true
 }
 
 func hopByHop(name string) bool {
@@ -296,7 +296,7 @@ func (w *writer) appendRefusal(id uint32, status int, st *Status) {
 	}
 	w.out = w.head.appendStatus(w.out, st)
 	w.out = endBlock(w.out, at, id)
-	w.sinceRead = true
+	w.provoked = true
 }
 
 // webLog carries net/http's complaints to the server's log.

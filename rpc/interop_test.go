@@ -165,4 +165,3 @@ func TestInterop(t *testing.T) {
 		t.Run(c.name, func(*testing.T) { c.run() })
 	}
 }
-

@@ -61,9 +61,9 @@ func (c *conn) onPing(f *http2.PingFrame) error {
 	now := time.Now()
 	last := l.lastPing
 	l.lastPing = now
-	if c.w.sinceRead {
+	if c.w.provoked {
 		// What was sent since the last ping may have provoked this one: clients probe the bandwidth so.
-		c.w.sinceRead = false
+		c.w.provoked = false
 		l.strikes = 0
 		return nil
 	}

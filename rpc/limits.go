@@ -30,6 +30,7 @@ const (
 	outboxConn      = 16 << 20        // bytes queued on all streams of a connection before TrySend refuses and Send waits
 	repliesConn     = 64 << 20        // bytes queued on a connection above which new calls are refused: the peer does not read
 	writeChunk      = 64 << 10        // bytes of one blocking write, each with its own deadline
+	writeTurn       = 1 << 20         // bytes a goroutine that serves many connections writes to one in a row
 	webBufferBytes  = 16 << 10        // bytes of an HTTP answer gathered before they are sent
 	webIdleTimeout  = 2 * time.Minute // an HTTP/1.1 connection without requests is closed after this
 	bufferKeep      = 512 << 10       // output buffers above this capacity are not pooled, bytes
@@ -47,12 +48,13 @@ const (
 	pingStrikesMax  = 2                // pings that come too early before GOAWAY
 )
 
-// Budgets of events which cost the peer nothing: see guard.go. Every answered call earns one token of each back.
+// Budgets of events which cost the peer nothing: see guard.go. Every answered call earns some back.
 const (
 	resetBurst  = 1000 // rapid resets at once
 	resetRefill = 200  // and per second
 	noiseBurst  = 4000 // frames that carry nothing at once
 	noiseRefill = 1000 // and per second
 	noiseHeavy  = 40   // tokens of a SETTINGS frame: it is answered and may touch every stream
-	noisePing   = 4    // tokens of a PING: it is answered
+	noisePing   = 1    // tokens of a PING: it is answered
+	noiseEarned = 2    // tokens of noise that an answered call earns back
 )

@@ -25,11 +25,10 @@ type writer struct {
 	busy    bool        // the write token is taken
 	dirty   bool        // the connection is on its flusher's list
 	failed  bool        // the socket took no more
-	began   int64       // when the blocking write in progress began, unix nanoseconds; 0 for none
 	notify  []func()    // NotifyWritable functions to be called once the lock is released
 	moved   sync.Cond   // signalled when out was given to the socket
 
-	sinceRead bool // HEADERS or DATA were sent since the last PING came: see pingPolicy
+	provoked bool // HEADERS or DATA were sent since the last PING came: see conn.onPing
 }
 
 var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
@@ -96,7 +95,7 @@ func (w *writer) appendHeaders(x *exchange) {
 	w.out = w.head.appendGRPC(w.out, x.req.contentType)
 	w.out = appendPairs(w.out, x.out.header)
 	w.out = endBlock(w.out, at, x.id)
-	w.sinceRead = true
+	w.provoked = true
 }
 
 // appendTrailers writes the end of a gRPC exchange: trailers, or headers and trailers in one when no message was sent
@@ -115,7 +114,7 @@ func (w *writer) appendTrailers(x *exchange) {
 	w.out = w.head.appendStatus(w.out, x.end)
 	w.out = appendPairs(w.out, x.out.trailer)
 	w.out = endBlock(w.out, at, x.id)
-	w.sinceRead = true
+	w.provoked = true
 }
 
 func (w *writer) appendReset(id uint32, code http2.ErrCode) {
@@ -159,7 +158,7 @@ func (w *writer) send(x *exchange, m Message, size int) {
 		w.enqueue(x, appendMessage(make([]byte, 0, n), m, size))
 		return
 	}
-	w.sinceRead = true
+	w.provoked = true
 	x.out.window -= n
 	w.window -= n
 	w.out = appendFrame(w.out, int(n), http2.FrameData, 0, x.id)
@@ -244,7 +243,7 @@ func (w *writer) sendFrame(x *exchange) {
 	w.waiting -= n
 	w.out = appendFrame(w.buffer(), n, http2.FrameData, 0, x.id)
 	w.out = append(w.out, x.out.pend[x.out.off:x.out.off+n]...)
-	w.sinceRead = true
+	w.provoked = true
 	x.out.off += n
 	x.out.partial = true
 	x.out.moved = time.Now().UnixNano()
@@ -286,9 +285,10 @@ func (w *writer) drained(x *exchange) {
 	}
 }
 
-// flush writes what is pending unless somebody is at it. waits allows waiting for the socket when it cannot be tried
-// without; else a goroutine of the connection does it.
-func (c *conn) flush(waits bool) {
+// flush writes what is pending unless somebody is at it. A plain socket is tried without waiting. For other connections
+// a goroutine of their own does it, but where reader says that the caller has nothing better to do than to wait for a
+// little.
+func (c *conn) flush(reader bool) {
 	c.mu.Lock()
 	c.w.dirty = false
 	if c.w.busy || len(c.w.out) == 0 && len(c.w.queue) == 0 && len(c.w.notify) == 0 {
@@ -296,22 +296,34 @@ func (c *conn) flush(waits bool) {
 		return
 	}
 	c.w.busy = true
-	if c.in.raw == nil && !waits {
-		c.mu.Unlock()
-		go func() {
-			c.mu.Lock()
-			c.writeAll(true)
-		}()
+	if c.in.raw != nil {
+		c.writeAll(false)
 		return
 	}
-	c.writeAll(c.in.raw == nil)
+	if reader && len(c.w.out) <= writeChunk && len(c.w.queue) == 0 {
+		c.writeAll(true)
+		return
+	}
+	c.mu.Unlock()
+	go c.writeApart()
+}
+
+// writeApart goes on with the write token in a goroutine of the connection's own.
+func (c *conn) writeApart() {
+	c.mu.Lock()
+	c.writeAll(true)
 }
 
 // writeAll writes until nothing is pending. The caller holds mu and the write token; both are released on return, or
 // kept by the goroutine that finishes what the socket did not take at once.
 func (c *conn) writeAll(wait bool) {
 	w := &c.w
-	for {
+	for written := 0; ; {
+		if !wait && written > writeTurn {
+			c.mu.Unlock()
+			go c.writeApart()
+			return
+		}
 		w.pump()
 		if w.failed {
 			w.out = nil
@@ -331,6 +343,7 @@ func (c *conn) writeAll(wait bool) {
 			return
 		}
 		c.wrote(buf, err)
+		written += n
 	}
 	w.busy = false
 	w.moved.Broadcast()
@@ -346,7 +359,6 @@ func (c *conn) wrote(buf []byte, err error) {
 		recycle(buf)
 	}
 	c.mu.Lock()
-	c.w.began = 0
 	if err != nil && !c.w.failed {
 		c.w.failed = true
 		c.nc.Close() // the reader wakes up and cleans up
@@ -370,9 +382,6 @@ func (c *conn) write(p []byte, wait bool) (int, error) {
 	if !wait {
 		return c.tryWrite(p)
 	}
-	c.mu.Lock()
-	c.w.began = time.Now().UnixNano()
-	c.mu.Unlock()
 	done := 0
 	for done < len(p) {
 		chunk := p[done:min(len(p), done+writeChunk)]
