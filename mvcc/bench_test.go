@@ -89,7 +89,10 @@ func kubernetesTxn(s *mvcc.Store, i int) *wire.TxnRequest {
 
 // TestMemoryPerKey measures what a store of many keys holds in memory and keeps it near the data itself.
 func TestMemoryPerKey(t *testing.T) {
-	const n = 100_000
+	n, most := 100_000, 1.3
+	if testing.Short() {
+		n, most = 20_000, 1.4 // what does not grow with the keys weighs more
+	}
 	r := newRig(t)
 	before := heap()
 	r.fill(n, 1024)
@@ -102,11 +105,11 @@ func TestMemoryPerKey(t *testing.T) {
 	s, err := mvcc.Open(r.e)
 	require.NoError(t, err)
 	opened := heap() - before - engine
-	t.Logf("%d keys, live %d bytes a key; filled: %.1f (x%.3f), opened: %.1f (x%.3f)", n, live/n,
+	t.Logf("%d keys, live %d bytes a key; filled: %.1f (x%.3f), opened: %.1f (x%.3f)", n, live/int64(n),
 		float64(withEngine-engine)/float64(n), float64(withEngine-engine)/float64(live),
 		float64(opened)/float64(n), float64(opened)/float64(live))
-	require.Less(t, float64(withEngine-engine)/float64(live), 1.3)
-	require.Less(t, float64(opened)/float64(live), 1.3)
+	require.Less(t, float64(withEngine-engine)/float64(live), most)
+	require.Less(t, float64(opened)/float64(live), most)
 	runtime.KeepAlive(s)
 }
 

@@ -263,9 +263,23 @@ func (d *duel) readView(v *mvcc.View) {
 		return wireOf(got), nil
 	}, want, wantErr)
 	d.scanView(v, req)
+	d.getView(v, req.Key)
 	if d.Intn(3) == 0 {
 		d.txnView(v)
 	}
+}
+
+// getView reads one key at the view's own revision.
+func (d *duel) getView(v *mvcc.View, key []byte) {
+	want := ""
+	if kvs := d.m.find(key, nil, int64(v.Revision())); len(kvs) > 0 {
+		want = string(wire.AppendKeyValue(nil, &kvs[0].KeyValue))
+	}
+	d.expect(int64(v.Revision()), 0, func() (string, error) {
+		kv, ok, err := v.Get(key)
+		require.Equal(d.t, ok, kv != nil && err == nil)
+		return string(kv), err
+	}, want, nil)
 }
 
 // scanView reads the same range in pages.

@@ -103,16 +103,16 @@ func TestMissingRecord(t *testing.T) {
 func TestSupersededValuesLeaveMemory(t *testing.T) {
 	r := newRig(t)
 	before := heap()
-	for range 2000 {
-		r.put("a", string(make([]byte, 64<<10)))
+	for range 1000 {
+		r.put("a", string(make([]byte, 32<<10)))
 		if r.b.Bytes() > 1<<20 {
 			r.publish()
 		}
 	}
 	r.publish()
 	require.NoError(t, r.e.Flush())
-	require.Less(t, heap()-before, int64(40<<20), "of 128 MiB that were written")
-	require.Equal(t, int64(2000), r.s.View().Stats().Revisions)
+	require.Less(t, heap()-before, int64(16<<20), "of 32 MiB that were written")
+	require.Equal(t, int64(1000), r.s.View().Stats().Revisions)
 }
 
 // TestReadInsideBatch checks that a transaction reads revisions that no engine has yet.

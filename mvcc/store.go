@@ -1,7 +1,6 @@
 package mvcc
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"quorate.dev/quorate/ids"
@@ -213,9 +212,4 @@ func (s *Store) index(e *entry, v *version, kv []byte) *entry {
 		s.garbage.tombstones.push(grave{e, v})
 	}
 	return e
-}
-
-// String describes the store for messages.
-func (s *Store) String() string {
-	return fmt.Sprintf("revision %d, compacted %d, %d keys", s.rev, s.compacted, s.stats.Keys)
 }
