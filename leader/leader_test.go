@@ -353,6 +353,30 @@ func TestRevocationsUnderWayAreBounded(t *testing.T) {
 	require.Len(t, w.proposed, 200)
 }
 
+// Answers to what an earlier leadership proposed make no room in a later one.
+func TestLateAnswersAreNotCounted(t *testing.T) {
+	w := newWorld(t, nil)
+	var all []lease.Lease
+	for i := range 2 * limits.LeaseRevokesPerRound {
+		all = append(all, lease.Lease{ID: ids.LeaseID(i + 1), TTL: 2})
+	}
+	w.duty.Promote(1, all)
+	w.clock.Advance(time.Minute)
+	w.duty.Round()
+	old := w.proposed
+	w.proposed = nil
+	w.duty.Demote(1)
+	w.duty.Promote(2, all)
+	w.clock.Advance(time.Minute)
+	w.duty.Round()
+	require.Len(t, w.proposed, limits.LeaseRevokesPerRound)
+	for _, p := range old {
+		p.w.Complete(&command.Result{Err: fault.Timeout})
+	}
+	w.duty.Round()
+	require.Len(t, w.proposed, limits.LeaseRevokesPerRound)
+}
+
 // The goroutine makes rounds by the clock, and Stop answers those who wait.
 func TestStartAndStop(t *testing.T) {
 	w := newWorld(t, func(c *leader.Config) { c.ClusterVersion = "3.7.0" })

@@ -20,6 +20,27 @@ type network struct {
 	mu      sync.Mutex
 	members map[ids.MemberID]*node.Host
 	cut     map[ids.MemberID]bool
+	queue   []*raftpb.Message
+}
+
+// deliver hands over what was sent before. Messages are under way for a while, so whoever changes one after sending it, or
+// the memory it points to, is found out.
+func (n *network) deliver() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, m := range n.queue {
+		to := ids.MemberID(m.GetTo())
+		if h := n.members[to]; h != nil && !n.cut[to] && !n.cut[ids.MemberID(m.GetFrom())] {
+			h.Receive(m)
+		}
+	}
+	n.queue = nil
+}
+
+func (n *network) waiting() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.queue)
 }
 
 // port is one member's transport.
@@ -31,12 +52,7 @@ type port struct {
 func (p port) Send(messages []*raftpb.Message) {
 	p.n.mu.Lock()
 	defer p.n.mu.Unlock()
-	for _, m := range messages {
-		to := ids.MemberID(m.GetTo())
-		if h := p.n.members[to]; h != nil && !p.n.cut[to] && !p.n.cut[p.from] {
-			h.Receive(m)
-		}
-	}
+	p.n.queue = append(p.n.queue, messages...)
 }
 
 func (p port) ActiveSince(id ids.MemberID) time.Time {
@@ -67,7 +83,7 @@ func group(t *testing.T) (n *network, leader *member, others []*member) {
 		n.mu.Unlock()
 		all = append(all, m)
 	}
-	tickAll(t, all, func() bool {
+	n.tickAll(t, all, func() bool {
 		leaders, followers := 0, 0
 		for _, m := range all {
 			if s := m.host.Status(); s.Self {
@@ -89,14 +105,18 @@ func group(t *testing.T) (n *network, leader *member, others []*member) {
 
 // tickAll moves all clocks on until cond holds. One tick is given time to take effect: a group whose clocks run away from
 // its messages elects for ever.
-func tickAll(t *testing.T, all []*member, cond func() bool) {
+func (n *network) tickAll(t *testing.T, all []*member, cond func() bool) {
 	t.Helper()
-	pause := time.NewTicker(2 * time.Millisecond)
+	pause := time.NewTicker(200 * time.Microsecond)
 	defer pause.Stop()
 	for limit := time.Now().Add(patience); !cond(); <-pause.C {
 		require.True(t, time.Now().Before(limit), "the condition did not come true")
 		for _, m := range all {
 			m.clock.Advance(timing.Tick)
+		}
+		for range 20 {
+			n.deliver()
+			<-pause.C
 		}
 	}
 }
@@ -104,13 +124,16 @@ func tickAll(t *testing.T, all []*member, cond func() bool) {
 // A follower forwards proposals to the leader, answers them itself when it has applied them, and confirms reads with the
 // leader.
 func TestGroupOfThree(t *testing.T) {
-	_, leader, others := group(t)
+	n, leader, others := group(t)
 	all := append([]*member{leader}, others...)
 	var answers []*answer
 	for i := range 300 {
 		answers = append(answers, all[i%3].put(fmt.Sprintf("%d from %d", i, i%3)))
+		if i%30 == 29 { // more than one message for each follower
+			all[i%3].until(func() bool { return n.waiting() > i/30 })
+		}
 	}
-	tickAll(t, all, func() bool {
+	n.tickAll(t, all, func() bool {
 		for _, a := range answers {
 			if a.waiting() {
 				return false
@@ -125,7 +148,7 @@ func TestGroupOfThree(t *testing.T) {
 		cmds := all[i%3].machine.commands()
 		require.Equal(t, fmt.Sprintf("%d from %d", i, i%3), string(cmds[r.Revision-1].Body), "the result of another command")
 	}
-	tickAll(t, all, func() bool {
+	n.tickAll(t, all, func() bool {
 		return others[0].host.Status().Applied == leader.host.Status().Applied && others[1].host.Status().Applied == leader.host.Status().Applied
 	})
 	for _, c := range others[1].machine.commands() {
@@ -138,20 +161,20 @@ func TestGroupOfThree(t *testing.T) {
 	for _, m := range all {
 		got := make(chan error, 1)
 		m.host.Read(func(err error) { got <- err })
-		tickAll(t, all, func() bool { return len(got) == 1 })
+		n.tickAll(t, all, func() bool { return len(got) == 1 })
 		require.NoError(t, <-got)
 	}
 }
 
 func TestGroupHandsLeadershipOver(t *testing.T) {
-	_, leader, others := group(t)
+	n, leader, others := group(t)
 	all := append([]*member{leader}, others...)
 	got := make(chan error, 1)
 	to := others[0].host.Status().Member
 	leader.host.TransferLeadership(to, func(err error) { got <- err })
-	tickAll(t, all, func() bool { return len(got) == 1 })
+	n.tickAll(t, all, func() bool { return len(got) == 1 })
 	require.NoError(t, <-got)
-	tickAll(t, all, func() bool { return others[0].host.Status().Self && !leader.host.Status().Self })
+	n.tickAll(t, all, func() bool { return others[0].host.Status().Self && !leader.host.Status().Self })
 	require.EqualValues(t, 2, leader.host.Counters().LeaderChanges)
 }
 
@@ -163,15 +186,15 @@ func TestLeaderCutOff(t *testing.T) {
 	a := leader.put("lost")
 	got := make(chan error, 1)
 	leader.host.Read(func(err error) { got <- err })
-	tickAll(t, all, func() bool { return !a.waiting() && len(got) == 1 })
+	n.tickAll(t, all, func() bool { return !a.waiting() && len(got) == 1 })
 	require.ErrorIs(t, a.get().Err, fault.Timeout)
 	require.ErrorIs(t, <-got, fault.Timeout)
 	require.False(t, leader.host.Status().Self)
-	tickAll(t, all, func() bool { return others[0].host.Status().Self || others[1].host.Status().Self })
+	n.tickAll(t, all, func() bool { return others[0].host.Status().Self || others[1].host.Status().Self })
 	n.sever(leader.host.Status().Member, false)
-	tickAll(t, all, func() bool { return leader.host.Status().Leader != 0 })
+	n.tickAll(t, all, func() bool { return leader.host.Status().Leader != 0 })
 	b := leader.put("again")
-	tickAll(t, all, func() bool { return !b.waiting() })
+	n.tickAll(t, all, func() bool { return !b.waiting() })
 	require.NoError(t, b.get().Err)
 }
 

@@ -34,8 +34,10 @@ const patience = 20 * time.Second
 type memLog struct {
 	mu       sync.Mutex
 	hard     *raftpb.HardState
+	durable  *raftpb.HardState // hard as of the last sync
 	entries  []*raftpb.Entry
 	released ids.Index
+	calls    int
 	writes   int
 	syncs    int
 	err      error
@@ -45,6 +47,7 @@ type memLog struct {
 func (l *memLog) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool) error {
 	l.mu.Lock()
 	gate := l.gate
+	l.calls++
 	l.mu.Unlock()
 	gate.wait()
 	l.mu.Lock()
@@ -64,6 +67,7 @@ func (l *memLog) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool
 	l.writes++
 	if sync {
 		l.syncs++
+		l.durable = l.hard
 	}
 	return nil
 }

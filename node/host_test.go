@@ -31,9 +31,17 @@ func TestFirstStart(t *testing.T) {
 	require.Equal(t, self, s.Member)
 	require.Equal(t, ids.Term(2), s.Term)
 	require.Equal(t, epoch, s.LeaderSince, "a group of one waits for no election timeout")
+	m.log.mu.Lock()
+	require.Equal(t, uint64(self), m.log.durable.GetVote(), "it leads on a vote that is not durable")
+	require.Equal(t, uint64(2), m.log.durable.GetTerm())
+	synced := m.log.syncs
+	m.log.mu.Unlock()
 	r := m.put("a").get()
 	require.NoError(t, r.Err)
 	require.Equal(t, ids.Revision(3), r.Revision)
+	m.log.mu.Lock()
+	require.Equal(t, synced+1, m.log.syncs, "one proposal is one sync: the commit index that follows needs none")
+	m.log.mu.Unlock()
 	m.stop()
 
 	hs, entries := m.log.snapshot()
@@ -215,6 +223,24 @@ func TestTimeoutWithoutLeader(t *testing.T) {
 	require.Zero(t, m.host.Counters().Pending)
 	require.False(t, m.host.Status().Self)
 	require.True(t, m.host.Status().LeaderSince.IsZero())
+}
+
+// A log that hangs lets everything time out, also what was not handed to it.
+func TestTimeoutWhileTheLogHangs(t *testing.T) {
+	m := newMember(t).start().lead()
+	m.log.setGate(newGate(0))
+	calls := func() int {
+		m.log.mu.Lock()
+		defer m.log.mu.Unlock()
+		return m.log.calls
+	}
+	before := calls()
+	a := m.put("a")
+	m.until(func() bool { return calls() > before })
+	b := m.put("b")
+	m.clock.Advance(timing.RequestTimeout() + timing.Tick)
+	require.ErrorIs(t, a.get().Err, fault.Timeout)
+	require.ErrorIs(t, b.get().Err, fault.Timeout)
 }
 
 // A proposal that was waiting when a leader was elected, and is not applied in time, is blamed on the earlier leader.
