@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -214,4 +216,76 @@ func TestCloseEndsWatches(t *testing.T) {
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("the stop took %v", took)
 	}
+}
+
+// TestAddresses serves gRPC on a unix socket, HTTP on its own address and metrics on another.
+func TestAddresses(t *testing.T) {
+	socket := "unix://" + filepath.Join(t.TempDir(), "q.sock")
+	web, monitor := freeURL(t), freeURL(t)
+	s := start(t, embed.Config{Dir: t.TempDir(), ClientURLs: []string{socket},
+		Settings: map[string]string{"listen-client-http-urls": web, "listen-metrics-urls": monitor}})
+	if _, err := client(t, s).Put(deadline(t), "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	for url, code := range map[string]int{web + "/version": 200, web + "/health": 200, monitor + "/metrics": 200, monitor + "/readyz": 200, monitor + "/version": 404} {
+		resp, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != code {
+			t.Errorf("%s: %d, want %d", url, resp.StatusCode, code)
+		}
+	}
+}
+
+func freeURL(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return "http://" + l.Addr().String()
+}
+
+// TestHashOfCompaction checks that a compaction runs to its end: a physical one returns, and its hash is kept.
+func TestHashOfCompaction(t *testing.T) {
+	s := start(t, embed.Config{Dir: t.TempDir()})
+	c, ctx := client(t, s), deadline(t)
+	for i := range 10 {
+		if _, err := c.Put(ctx, "k", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := c.HashKV(ctx, s.ClientURLs()[0], 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Compact(ctx, 8, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	after, err := c.HashKV(ctx, s.ClientURLs()[0], 8)
+	if err != nil || after.Hash != before.Hash {
+		t.Errorf("%v, then %v %v", before, after, err)
+	}
+}
+
+// TestLeaseExpires checks that time passes for leases.
+func TestLeaseExpires(t *testing.T) {
+	c, ctx := client(t, start(t, embed.Config{Dir: t.TempDir()})), deadline(t)
+	lease, err := c.Grant(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put, err := c.Put(ctx, "a", "b", clientv3.WithLease(lease.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for resp := range c.Watch(ctx, "a", clientv3.WithRev(put.Header.Revision+1)) {
+		if len(resp.Events) == 1 && resp.Events[0].Type == clientv3.EventTypeDelete {
+			return
+		}
+	}
+	t.Error("the key outlived its lease")
 }

@@ -19,6 +19,7 @@ const (
 	lockName  = "LOCK"  // held while a server runs; says which process
 	storeName = "store" // the engine
 	logName   = "wal"   // the raft log, unless --wal-dir names another place
+	tempName  = "tmp"   // what a snapshot needs while it is sent; emptied at every start
 )
 
 // dataDir is a data directory that this process alone uses.
@@ -26,6 +27,7 @@ type dataDir struct {
 	path  string // absolute
 	store string
 	log   string
+	temp  string
 	lock  *os.File
 }
 
@@ -41,7 +43,7 @@ func openDataDir(m config.Member, logger *zap.Logger) (*dataDir, error) {
 	if err := refuseForeign(path); err != nil {
 		return nil, err
 	}
-	d := &dataDir{path: path, store: filepath.Join(path, storeName), log: filepath.Join(path, logName)}
+	d := &dataDir{path: path, store: filepath.Join(path, storeName), log: filepath.Join(path, logName), temp: filepath.Join(path, tempName)}
 	if m.WALDir != "" {
 		if d.log, err = filepath.Abs(m.WALDir); err != nil {
 			return nil, fmt.Errorf("log directory %q: %w", m.WALDir, err)
@@ -50,8 +52,24 @@ func openDataDir(m config.Member, logger *zap.Logger) (*dataDir, error) {
 			return nil, err
 		}
 	}
-	d.lock, err = lockFile(filepath.Join(path, lockName), path)
-	return d, err
+	if d.lock, err = lockFile(filepath.Join(path, lockName), path); err != nil {
+		return nil, err
+	}
+	if err := d.emptyTemp(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// emptyTemp removes what an earlier process left when it was killed.
+func (d *dataDir) emptyTemp() error {
+	if err := os.RemoveAll(d.temp); err != nil {
+		return fmt.Errorf("cannot empty %s: %w", d.temp, err)
+	}
+	if err := os.Mkdir(d.temp, 0o700); err != nil {
+		return fmt.Errorf("cannot make %s: %w", d.temp, err)
+	}
+	return nil
 }
 
 // makePrivate makes a directory that only its owner may enter. One that others may enter is the operator's choice.

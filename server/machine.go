@@ -27,6 +27,7 @@ type machine struct {
 	slow     time.Duration // batches that take longer are logged
 	logger   *zap.Logger
 
+	version string          // of the cluster, as last logged
 	changes []leader.Change // memory of the running call
 }
 
@@ -42,6 +43,9 @@ func (m *machine) Apply(cmds []command.Command, results []command.Result) error 
 	}
 	m.hub.Publish(effects.Events)
 	m.duties.Apply(m.leaseChanges(effects.Leases))
+	if effects.Members {
+		m.noteVersion()
+	}
 	if effects.Compacted != nil {
 		m.compacts.begun(effects.Compacted)
 		m.counts.compactedAt.Store(start.Unix())
@@ -54,6 +58,19 @@ func (m *machine) Apply(cmds []command.Command, results []command.Result) error 
 			zap.Int("commands", len(cmds)), zap.String("first", cmds[0].Kind.String()))
 	}
 	return nil
+}
+
+// noteVersion logs that the cluster agreed on another version.
+func (m *machine) noteVersion() {
+	switch v := m.state.View().Members.Version(); {
+	case v == m.version:
+	case m.version == "":
+		m.version = v
+		m.logger.Info("set initial cluster version", zap.String("cluster-version", v))
+	default:
+		m.logger.Info("cluster version is updated", zap.String("from", m.version), zap.String("cluster-version", v))
+		m.version = v
+	}
 }
 
 // leaseChanges turns what happened to leases into what the duties keep deadlines by.

@@ -73,10 +73,10 @@ func (s *Server) startHost() (err error) {
 	s.logger.Info("starting local member", zap.Stringer("local-member-id", c.identity.member), zap.Stringer("cluster-id", c.identity.cluster))
 	c.host, err = node.Start(node.Config{
 		Member: c.identity.member, Log: c.log, HardState: c.past.hard, Entries: c.past.entries, ConfState: c.machine.ConfState(),
-		Machine: &machine{state: c.machine, hub: c.hub, duties: c.duties, compacts: c.compacts, counts: c.counts, slow: s.cfg.RPC.WarnApply, logger: s.logger},
+		Machine: &machine{state: c.machine, hub: c.hub, duties: c.duties, compacts: c.compacts, counts: c.counts, slow: s.cfg.RPC.WarnApply, logger: s.logger, version: c.machine.View().Members.Version()},
 		Engine:  c.engine,
 		Timing:  node.Timing{Tick: s.cfg.Heartbeat(), ElectionTicks: s.cfg.ElectionTicks()},
-		PreVote: s.cfg.Raft.PreVote, MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), Logger: s.logger.Named("raft"),
+		PreVote: s.cfg.Raft.PreVote, MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), Logger: s.logger,
 		Observer: node.Observer{
 			LeaderChanged: s.followLeadership(),
 			LeaderReady:   func(term ids.Term) { c.duties.Promote(term, c.machine.View().Leases.All()) },
@@ -101,7 +101,11 @@ func (s *Server) startHost() (err error) {
 // report already has the term that it may lead next.
 func (s *Server) followLeadership() func(node.Leadership) {
 	var led ids.Term // 0: this member does not lead; the loop goroutine's own
+	logger := s.logger.Named("raft")
 	return func(l node.Leadership) {
+		if l.Leader != 0 {
+			logger.Info(fmt.Sprintf("raft.node: %s elected leader %s at term %d", s.core.identity.member, l.Leader, l.Term))
+		}
 		switch {
 		case l.Self:
 			led = l.Term

@@ -97,6 +97,7 @@ func (s *Server) reopenLog(options wal.Options, applied storage.Mark) error {
 // found writes the beginning of a log that makes a cluster of this member alone.
 func (s *Server) found() error {
 	id := s.core.identity
+	s.logger.Info("Initialize and start etcd server", zap.String("data-dir", s.dir.path))
 	s.logger.Info("bootstrapping cluster", zap.Stringer("local-member-id", id.member), zap.Stringer("cluster-id", id.cluster))
 	self := member.Member{ID: id.member, Name: s.cfg.Member.Name, PeerURLs: config.URLStrings(s.cfg.Cluster.AdvertisePeer)}
 	hard, entries, err := node.Bootstrap(s.core.log, []node.Peer{{ID: id.member, Context: self.JSON()}})

@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,8 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 )
 
 // programDir holds the program that the tests of this package start.
@@ -144,6 +150,78 @@ func TestSecondServer(t *testing.T) {
 		t.Errorf("the first server: %v", err)
 	}
 	first.stop(t)
+}
+
+// TestDiskFails lets writes of a running server fail, as those to a full disk do: nothing is acknowledged from then on, the
+// process says why and ends with 1, and everything acknowledged is there after the next start.
+func TestDiskFails(t *testing.T) {
+	bin, dir, addr := buildQuorate(t), filepath.Join(t.TempDir(), "data"), freeAddress(t)
+	p := startProcess(t, bin, dir, addr)
+	limit := unix.Rlimit{Cur: 1 << 20, Max: unix.RLIM_INFINITY}
+	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, addr)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	acked := 0
+	for value := strings.Repeat("x", 100<<10); ; acked++ {
+		if _, err := c.Put(ctx, fmt.Sprintf("k%03d", acked), value); err != nil {
+			t.Logf("put %d: %v", acked, err)
+			break
+		}
+		if acked > 100 {
+			t.Fatal("writes beyond the limit are acknowledged")
+		}
+	}
+	_ = c.Close()
+	select {
+	case <-p.done:
+	case <-time.After(time.Minute):
+		t.Fatalf("the server goes on\n%s", p.logTail())
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.logTail(), "the server had to stop") || !strings.Contains(p.logTail(), "file too large") {
+		t.Fatalf("exit %d\n%s", code, p.logTail())
+	}
+	again := startProcess(t, bin, dir, addr)
+	c = connect(t, addr)
+	got, err := c.Get(ctx, "k", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil || got.Count < int64(acked) {
+		t.Errorf("%d keys were acknowledged, after the restart: %v %v", acked, got, err)
+	}
+	_ = c.Close()
+	again.stop(t)
+}
+
+// TestBanner starts the program without arguments and stops it with SIGTERM.
+func TestBanner(t *testing.T) {
+	bin := buildQuorate(t)
+	cmd := exec.Command(bin)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:0", "ETCD_ADVERTISE_CLIENT_URLS=http://127.0.0.1:0", "ETCD_LISTEN_PEER_URLS=http://127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	var banner strings.Builder
+	for lines := bufio.NewScanner(out); !strings.Contains(banner.String(), "Ctrl-C") && lines.Scan(); {
+		banner.WriteString(lines.Text() + "\n")
+	}
+	for _, want := range []string{"Quorate 0.1.0 is ready.", "clients  http://127.0.0.1:", filepath.Join(cmd.Dir, "default.quorate"), "etcdctl --endpoints=127.0.0.1:"} {
+		if !strings.Contains(banner.String(), want) {
+			t.Errorf("%q is not in %s", want, banner.String())
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
 }
 
 // TestStartAndStopLines checks the lines that tools wait for, and the banner for people.

@@ -95,7 +95,7 @@ func (p *Process) serve(c *config.Config, logger *zap.Logger) int {
 	select {
 	case <-s.Done():
 		p.complain(logger, c, "the server had to stop", s.Err())
-		_ = s.Stop(context.Background())
+		p.stop(s, logger)
 		return exitFailure
 	case sig := <-p.Signals:
 		logger.Info("received signal; shutting down", zap.Stringer("signal", sig))
@@ -106,7 +106,8 @@ func (p *Process) serve(c *config.Config, logger *zap.Logger) int {
 	return p.stop(s, logger)
 }
 
-// stop stops cleanly unless another signal comes first. What was acknowledged is safe either way.
+// stop stops cleanly unless another signal comes first, or the stop hangs, as it may in a write to a dying disk. What was
+// acknowledged is safe either way.
 func (p *Process) stop(s *Server, logger *zap.Logger) int {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
@@ -121,8 +122,10 @@ func (p *Process) stop(s *Server, logger *zap.Logger) int {
 		return exitOK
 	case sig := <-p.Signals:
 		logger.Warn("received a second signal; exiting at once", zap.Stringer("signal", sig))
-		return exitFailure
+	case <-time.After(2 * stopTimeout):
+		logger.Error("the stop hangs; exiting without it", zap.Duration("after", 2*stopTimeout))
 	}
+	return exitFailure
 }
 
 // complain logs why the process ends. Someone who sits at a terminal, or whose log goes elsewhere, also gets one plain line.

@@ -138,7 +138,7 @@ func (s *Server) backend() grpcapi.Backend {
 		Settings: grpcapi.Settings{
 			QuotaBytes: s.quota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),
 			LeaseTTLSeconds: s.leaseTTLMin(), Election: time.Duration(s.cfg.ElectionTicks()) * s.cfg.Heartbeat(), StrictReconfig: s.cfg.Cluster.StrictReconfig,
-			EtcdVersion: config.EtcdVersion, StorageVersion: config.StorageVersion, TempDir: s.dir.path,
+			EtcdVersion: config.EtcdVersion, StorageVersion: config.StorageVersion, TempDir: s.dir.temp,
 		},
 	}
 }

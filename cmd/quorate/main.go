@@ -71,6 +71,7 @@ Without a verb it starts the server, and no flag is needed. "quorate serve --hel
 }
 
 func serve(program string, args []string) int {
+	signal.Ignore(syscall.SIGXFSZ) // a write over the file size limit shall fail like one to a full disk
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	return server.Run(server.Process{Program: program, Args: args, Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals})
