@@ -104,7 +104,7 @@ func cpuTime(b *testing.B) time.Duration {
 
 // blaster is a client that costs next to nothing: it sends copies of one request and counts ended streams.
 type blaster struct {
-	b     *testing.B
+	b     testing.TB
 	nc    net.Conn
 	block []byte // the request's header block, all fields indexed
 	data  []byte // the request's DATA payload
@@ -114,7 +114,7 @@ type blaster struct {
 	have  int
 }
 
-func newBlaster(b *testing.B, addr, method string, size int) *blaster {
+func newBlaster(b testing.TB, addr, method string, size int) *blaster {
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Fatal(err)

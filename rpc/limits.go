@@ -54,7 +54,7 @@ const (
 	resetRefill = 200  // and per second
 	noiseBurst  = 4000 // frames that carry nothing at once
 	noiseRefill = 1000 // and per second
-	noiseHeavy  = 40   // tokens of a SETTINGS frame: it is answered and may touch every stream
+	noiseHeavy  = 40   // tokens of a SETTINGS frame, which may touch every stream, and of a header list that is too large
 	noisePing   = 1    // tokens of a PING: it is answered
 	noiseEarned = 2    // tokens of noise that an answered call earns back
 )

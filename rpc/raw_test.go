@@ -179,6 +179,7 @@ func (c *rawClient) alive(id uint32) {
 	if a := c.await(id); string(a.data) != string(message([]byte("alive"))) || a.headers["grpc-status"] != "0" {
 		c.t.Errorf("echo: %v", a)
 	}
+	c.must(c.fr.WriteWindowUpdate(0, 10))
 }
 
 // flood calls send until it fails or n calls are done, while the answers are read and dropped, and returns the last

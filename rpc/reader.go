@@ -254,7 +254,11 @@ func (c *conn) admit(id uint32, req *request) (*exchange, error) {
 
 // refuse answers a request that never becomes an exchange. mu held.
 func (c *conn) refuse(id uint32, status int, st *Status) error {
-	if !c.guard.noise(1) {
+	cost := 1
+	if status == http.StatusRequestHeaderFieldsTooLarge {
+		cost = noiseHeavy
+	}
+	if !c.guard.noise(cost) {
 		return errNoise
 	}
 	c.w.appendRefusal(id, status, st)
