@@ -233,7 +233,9 @@ func (m *member) start(change ...func(*node.Config)) *member {
 	m.host = h
 	m.t.Cleanup(func() {
 		m.log.setGate(nil).open()
-		m.machine.gate.open()
+		if m.machine != nil {
+			m.machine.gate.open()
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		_ = h.Stop(ctx)

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -276,6 +277,9 @@ func TestLogFailureStopsEverything(t *testing.T) {
 	m.host.Read(func(err error) { require.ErrorIs(t, err, errDisk) })
 	m.host.TransferLeadership(self, func(err error) { require.ErrorIs(t, err, fault.Stopped) })
 	require.NoError(t, m.host.Stop(context.Background()))
+	stopped := make(chan error, 1)
+	m.host.Read(func(err error) { stopped <- err })
+	require.ErrorIs(t, <-stopped, fault.Stopped)
 	require.Len(t, m.machine.commands(), 3, "something was applied after the failure")
 }
 
@@ -425,4 +429,31 @@ func TestConfigErrors(t *testing.T) {
 		_, err := node.Start(cfg)
 		require.ErrorContains(t, err, c.text)
 	}
+}
+
+// What a proposal may allocate, batches being large: raft copies each entry (the entry, its data, its term, its index), and
+// everything else is shared by a batch.
+func TestProposeAllocatesWhatRaftDoes(t *testing.T) {
+	const clients, n = 200, 40_000
+	m := newMember(t)
+	m.machine = nil
+	m.start(func(c *node.Config) { c.Machine = idle{} }).lead()
+	m.log.mu.Lock()
+	m.log.entries = make([]*raftpb.Entry, 0, 2*n)
+	m.log.mu.Unlock()
+	var left atomic.Int64
+	var done sync.WaitGroup
+	left.Store(n)
+	done.Add(clients)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range clients {
+		c := &client{host: m.host, body: make([]byte, 256), left: &left, done: &done}
+		c.Complete(nil)
+	}
+	done.Wait()
+	runtime.ReadMemStats(&after)
+	perProposal := float64(after.Mallocs-before.Mallocs) / n
+	t.Logf("%.2f allocations a proposal", perProposal)
+	require.Less(t, perProposal, 6.0)
 }

@@ -82,6 +82,7 @@ func (l *loop) run() {
 	defer ticker.Stop()
 	defer l.h.inbox.close()
 	defer l.abortTransfers()
+	defer l.h.gauges.sole.Store(0) // whoever reads after the end is refused
 	for {
 		l.turn()
 		select {

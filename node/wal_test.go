@@ -168,7 +168,7 @@ func TestCrashLosesNothingAcknowledged(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	d := &disk{t: t, files: mem, machine: &machine{}, acked: map[string]ids.Index{}}
 	require.NoError(t, d.open())
-	for generation := range 25 {
+	for generation := range 15 {
 		enough := d.count() + rng.IntN(1600)
 		wg := d.write(fmt.Sprint(generation), 8, 200)
 		for limit := time.Now().Add(patience); d.count() < enough; runtime.Gosched() {
@@ -210,7 +210,7 @@ func TestEveryFailedFileOperationStopsTheMember(t *testing.T) {
 			continue
 		}
 		tolerated := counter.Load() > 0 // a look at whether there is a log, for one
-		for n := range 200 {
+		for n := range 130 {
 			a := wait(t)
 			name := fmt.Sprintf("%0300d", n)
 			d.host.Propose(command.Put, []byte(name), acker{d, name, func(err error) { a.Complete(&command.Result{Err: err}) }})
