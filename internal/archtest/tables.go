@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"embed":             {"server", "config"},
 	"cmd/quorate":       {"server", "config"},
 	"internal/archtest": {},
+	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
 }
 
 // pure packages hold the deterministic middle of the store.
@@ -56,8 +57,8 @@ var owners = []struct {
 	packages []string
 	why      string
 }{
-	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "server", "embed"}, "storage is the only door to the engine"},
-	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "server", "internal/etcddb"}, "node is the only host of raft"},
+	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "server", "embed", "internal/crash"}, "storage is the only door to the engine"},
+	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "server", "internal/crash"}, "node is the only host of raft"},
 	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
 	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
 	{"golang.org/x/net/http2", []string{"rpc"}, "rpc is the only HTTP/2 server"},
