@@ -36,7 +36,10 @@ func (s *sight) compare(c *wire.Compare) (bool, error) {
 			return absent(c), s.confirm(s.rev, false, nil)
 		}
 		ok, err := s.satisfies(c, e, v)
-		return ok, s.confirm(s.rev, false, err)
+		if err != nil {
+			err = s.confirm(s.rev, false, err)
+		}
+		return ok, err
 	}
 	sc := scope{rev: s.rev, live: s.keys.root, exact: true}
 	var w walk

@@ -85,7 +85,8 @@ func withoutValue(b []byte) []byte {
 	return wire.AppendKeyValue(make([]byte, 0, kv.Size()), &kv)
 }
 
-// fillOne answers a request for one key.
+// fillOne answers a request for one key. A version that is found is the right one, whatever a compaction removed behind it,
+// so only its absence is to be confirmed.
 func (s *sight) fillOne(req *wire.RangeRequest, resp *wire.RangeResponse, sc *scope) error {
 	e, v := s.get(req.Key, sc.rev)
 	if v == nil {
@@ -93,11 +94,14 @@ func (s *sight) fillOne(req *wire.RangeRequest, resp *wire.RangeResponse, sc *sc
 	}
 	resp.Count = 1
 	if req.CountOnly || (filtered(req) && !passes(req, v)) {
-		return s.confirm(sc.rev, false, nil)
+		return nil
 	}
 	kv, err := s.form(req, e, v)
+	if err != nil {
+		return s.confirm(sc.rev, false, err)
+	}
 	resp.KVs = append(resp.KVs, kv)
-	return s.confirm(sc.rev, false, err)
+	return nil
 }
 
 // fillPlain answers a request in key order without filters.

@@ -44,12 +44,10 @@ func (v *View) Get(key []byte) (kv []byte, ok bool, err error) {
 	if found == nil {
 		return nil, false, v.confirm(v.rev, false, nil)
 	}
-	if kv, err = v.value(e, found); err == nil {
-		err = v.confirm(v.rev, false, nil)
-	} else {
-		err = v.confirm(v.rev, false, err)
+	if kv, err = v.value(e, found); err != nil {
+		return nil, false, v.confirm(v.rev, false, err)
 	}
-	return kv, err == nil, err
+	return kv, true, nil
 }
 
 // Count returns the number of keys in an interval at a revision, 0 meaning the view's own: O(log n) for that and for
