@@ -114,7 +114,8 @@ func TestClient(t *testing.T) {
 // TestRestart checks that data, revision and identity outlive the server, and that a directory has one user at a time.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
-	first := start(t, embed.Config{Dir: dir, Name: "m1"})
+	apart := map[string]string{"wal-dir": filepath.Join(t.TempDir(), "wal")}
+	first := start(t, embed.Config{Dir: dir, Name: "m1", Settings: apart})
 	ctx := deadline(t)
 	put, err := client(t, first).Put(ctx, "a", "b")
 	if err != nil {
@@ -126,7 +127,10 @@ func TestRestart(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second := start(t, embed.Config{Dir: dir, Name: "m1"})
+	if _, err := embed.Start(ctx, embed.Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "--wal-dir") {
+		t.Errorf("without its log: %v", err)
+	}
+	second := start(t, embed.Config{Dir: dir, Name: "m1", Settings: apart})
 	got, err := client(t, second).Get(ctx, "a")
 	if err != nil {
 		t.Fatal(err)

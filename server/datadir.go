@@ -28,7 +28,7 @@ type dataDir struct {
 	store string
 	log   string
 	temp  string
-	lock  *os.File
+	locks closers
 }
 
 // openDataDir makes the directory if need be and locks it. Only the holder of the lock may open what is inside.
@@ -44,24 +44,44 @@ func openDataDir(m config.Member, logger *zap.Logger) (*dataDir, error) {
 		return nil, err
 	}
 	d := &dataDir{path: path, store: filepath.Join(path, storeName), log: filepath.Join(path, logName), temp: filepath.Join(path, tempName)}
-	if m.WALDir != "" {
-		if d.log, err = filepath.Abs(m.WALDir); err != nil {
-			return nil, fmt.Errorf("log directory %q: %w", m.WALDir, err)
-		}
-		if err := makePrivate(d.log, logger); err != nil {
-			return nil, err
-		}
-	}
-	if d.lock, err = lockFile(filepath.Join(path, lockName), path); err != nil {
+	if err := d.take(path); err != nil {
 		return nil, err
 	}
-	if err := d.emptyTemp(); err != nil {
+	if err := d.prepare(m, logger); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-// emptyTemp removes what an earlier process left when it was killed.
+// take locks a directory for this process.
+func (d *dataDir) take(path string) error {
+	lock, err := lockFile(filepath.Join(path, lockName), path)
+	if err != nil {
+		return err
+	}
+	d.locks = append(d.locks, lock)
+	return nil
+}
+
+// prepare takes a log directory of its own, and removes what an earlier process left when it was killed.
+func (d *dataDir) prepare(m config.Member, logger *zap.Logger) (err error) {
+	if m.WALDir != "" {
+		if d.log, err = filepath.Abs(m.WALDir); err != nil {
+			return fmt.Errorf("log directory %q: %w", m.WALDir, err)
+		}
+		if d.log == d.path {
+			return fmt.Errorf("--wal-dir and --data-dir are both %s: leave --wal-dir out, or name another directory", d.path)
+		}
+		if err := makePrivate(d.log, logger); err != nil {
+			return err
+		}
+		if err := d.take(d.log); err != nil {
+			return fmt.Errorf("--wal-dir: %w", err)
+		}
+	}
+	return d.emptyTemp()
+}
+
 func (d *dataDir) emptyTemp() error {
 	if err := os.RemoveAll(d.temp); err != nil {
 		return fmt.Errorf("cannot empty %s: %w", d.temp, err)
@@ -105,15 +125,15 @@ func refuseForeign(path string) error {
 func lockFile(name, dir string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the lock of data directory %s: %w", dir, err)
+		return nil, fmt.Errorf("cannot open the lock of directory %s: %w", dir, err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		holder := holderOf(f)
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data directory %s is in use by another process%s: stop it first, or give this server another --data-dir", dir, holder)
+			return nil, fmt.Errorf("directory %s is in use by another process%s: stop it first, or give this server another one (--data-dir)", dir, holder)
 		}
-		return nil, fmt.Errorf("cannot lock data directory %s (file %s): %w", dir, name, err)
+		return nil, fmt.Errorf("cannot lock directory %s (file %s): %w", dir, name, err)
 	}
 	if err := f.Truncate(0); err == nil {
 		// The id is only for the message above; the lock holds without it.
@@ -131,5 +151,5 @@ func holderOf(f *os.File) string {
 	return ""
 }
 
-// Close releases the lock.
-func (d *dataDir) Close() error { return d.lock.Close() }
+// Close releases the locks.
+func (d *dataDir) Close() error { return d.locks.Close() }

@@ -42,6 +42,10 @@ func TestDataDir(t *testing.T) {
 	if again.log != filepath.Join(path, "elsewhere") {
 		t.Errorf("log directory %s", again.log)
 	}
+	if _, err := openDataDir(config.Member{DataDir: t.TempDir(), WALDir: again.log}, zap.NewNop()); err == nil ||
+		!strings.Contains(err.Error(), "--wal-dir: directory "+again.log+" is in use") {
+		t.Errorf("a log directory with two users: %v", err)
+	}
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ import (
 	"quorate.dev/quorate/httpapi"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/leader"
+	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/node"
 	"quorate.dev/quorate/state"
 	"quorate.dev/quorate/storage"
@@ -183,6 +184,20 @@ func (s *Server) startLine() {
 		zap.String("initial-cluster", s.cfg.Cluster.Initial), zap.String("initial-cluster-state", s.cfg.Cluster.State),
 		zap.Int64("quota-backend-bytes", bytes), zap.Uint64("max-request-bytes", s.cfg.Store.MaxRequestBytes), zap.Bool("pre-vote", s.cfg.Raft.PreVote),
 		zap.String("auto-compaction-mode", s.cfg.Store.CompactionMode), zap.String("auto-compaction-retention", s.cfg.Store.CompactionRetention))
+	s.warnAboutLimits(bytes, enforced)
+}
+
+// requestBytesUsual is where a larger --max-request-bytes is worth a warning, bytes.
+const requestBytesUsual = 10 << 20
+
+func (s *Server) warnAboutLimits(quota int64, enforced bool) {
+	if quota > limits.QuotaBytesSuggested {
+		s.logger.Warn("quota exceeds the maximum that etcd's tools expect", zap.Int64("quota-size-bytes", quota), zap.Int64("quota-maximum-size-bytes", limits.QuotaBytesSuggested))
+	}
+	if s.cfg.Store.MaxRequestBytes > requestBytesUsual {
+		s.logger.Warn("exceeded recommended request limit: large requests hold up all others", zap.Uint64("max-request-bytes", s.cfg.Store.MaxRequestBytes),
+			zap.Uint64("recommended-request-bytes", requestBytesUsual))
+	}
 	if !enforced {
 		s.logger.Warn("disabled backend quota", zap.Int64("quota-size-bytes", s.cfg.Store.QuotaBytes))
 	}
