@@ -68,7 +68,7 @@ func (c *cluster) apply(data []byte) (Change, error) {
 	c.open()
 	require.Equal(c, view.Members(), c.table.View().Members())
 	require.Equal(c, view.ConfState().String(), c.table.View().ConfState().String())
-	require.ElementsMatch(c, view.removed, c.table.View().removed)
+	require.Equal(c, view.removed, c.table.View().removed)
 	return done, err
 }
 
@@ -210,6 +210,21 @@ func TestViewsDoNotChange(t *testing.T) {
 	require.Equal(t, []uint64{1}, before.ConfState().GetVoters())
 	require.False(t, before.Removed(1))
 	require.ErrorIs(t, c.table.SetAttributes(c.batch, 1, "n", nil), fault.MemberNotFound)
+}
+
+// TestOrderIsOfNumbers adds members whose keys sort otherwise than their ids; change compares with what Open reads.
+func TestOrderIsOfNumbers(t *testing.T) {
+	c := newCluster(t)
+	for _, id := range []ids.MemberID{0x100, 0x9, 0x10} {
+		_, err := c.change(raftpb.ConfChangeAddNode, id, Member{ID: id, PeerURLs: []string{"http://" + id.String() + ":1"}}.JSON())
+		require.NoError(t, err)
+	}
+	for _, id := range []ids.MemberID{0x100, 0x9} {
+		_, err := c.change(raftpb.ConfChangeRemoveNode, id, nil)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []ids.MemberID{0x9, 0x100}, c.table.View().removed)
+	require.True(t, c.table.View().Removed(0x9) && c.table.View().Removed(0x100))
 }
 
 func TestVersions(t *testing.T) {

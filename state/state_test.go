@@ -150,6 +150,25 @@ func TestViewsAreOfOneInstant(t *testing.T) {
 	readers.Wait()
 }
 
+// TestAlarmViewsDoNotChange keeps every view of a row of changes and looks at them at the end.
+func TestAlarmViewsDoNotChange(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	defer r.close()
+	var views []*state.View
+	var shown []string
+	index := ids.Index(1)
+	for _, line := range []string{"activate 5 1", "activate 3 1", "activate 4 1", "deactivate 3 1", "activate 1 1", "deactivate 5 1", "activate 2 1"} {
+		r.apply(lines(t, index, "alarm "+line))
+		index++
+		v := r.machine.View()
+		views, shown = append(views, v), append(shown, fmt.Sprint(v.Alarms))
+	}
+	for i, v := range views {
+		require.Equal(t, shown[i], fmt.Sprint(v.Alarms))
+	}
+	require.Equal(t, "[{1 1} {2 1} {4 1}]", shown[6])
+}
+
 // TestDiskFailureIsFinal makes every write of the engine fail from some point on: the machine says so and stays as it was.
 func TestDiskFailureIsFinal(t *testing.T) {
 	mem := vfs.NewMem()
