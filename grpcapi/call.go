@@ -19,6 +19,9 @@ const (
 	metaClientVersion = "client-api-version"
 	metaRequireLeader = "hasleader"
 	requireLeader     = "true"
+
+	// metaVersion is our own response header of Status, whose message has room for etcd's version only.
+	metaVersion = "quorate-version"
 )
 
 // metadata is what calls and streams have in common.

@@ -204,7 +204,7 @@ type server struct {
 
 func settings() grpcapi.Settings {
 	return grpcapi.Settings{
-		LeaseTTLSeconds: 2, StrictReconfig: true, EtcdVersion: "3.7.3", StorageVersion: "3.7.0",
+		LeaseTTLSeconds: 2, StrictReconfig: true, EtcdVersion: "3.7.3", StorageVersion: "3.7.0", Version: "v0.1.0",
 		QuotaBytes: 2 << 30, Election: 10 * time.Millisecond,
 	}
 }

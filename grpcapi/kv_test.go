@@ -144,11 +144,13 @@ func TestPutAndRange(t *testing.T) {
 	if err != nil || header(t, resp.Header) != 3 || string(resp.PrevKv.GetValue()) != "1" {
 		t.Fatalf("second put: %v %v", resp, err)
 	}
-	if resp, err = s.kv.Put(t.Context(), &pb.PutRequest{Key: []byte("b")}); err != nil || resp.PrevKv != nil {
-		t.Fatalf("put without prev_kv: %v %v", resp, err)
+	for range 2 {
+		if resp, err = s.kv.Put(t.Context(), &pb.PutRequest{Key: []byte("b")}); err != nil || resp.PrevKv != nil {
+			t.Fatalf("put without prev_kv: %v %v", resp, err)
+		}
 	}
 	got, err := s.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte{0}, Revision: 2})
-	if err != nil || header(t, got.Header) != 4 || got.Count != 1 || string(got.Kvs[0].Value) != "1" {
+	if err != nil || header(t, got.Header) != 5 || got.Count != 1 || string(got.Kvs[0].Value) != "1" {
 		t.Fatalf("range at 2: %v %v", got, err)
 	}
 	if s.barriers.Load() != 1 {
@@ -158,12 +160,17 @@ func TestPutAndRange(t *testing.T) {
 		t.Fatalf("serializable range: %v, %d barriers", err, s.barriers.Load())
 	}
 	del, err := s.kv.DeleteRange(t.Context(), &pb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte{0}, PrevKv: true})
-	if err != nil || header(t, del.Header) != 5 || del.Deleted != 2 || len(del.PrevKvs) != 2 {
+	if err != nil || header(t, del.Header) != 6 || del.Deleted != 2 || len(del.PrevKvs) != 2 {
 		t.Fatalf("delete: %v %v", del, err)
 	}
 	del, err = s.kv.DeleteRange(t.Context(), &pb.DeleteRangeRequest{Key: []byte("a")})
-	if err != nil || del.Header.Revision != 5 || del.Deleted != 0 {
+	if err != nil || del.Header.Revision != 6 || del.Deleted != 0 {
 		t.Fatalf("delete of nothing: %v %v", del, err)
+	}
+	s.put(t, "a", "3")
+	del, err = s.kv.DeleteRange(t.Context(), &pb.DeleteRangeRequest{Key: []byte("a")})
+	if err != nil || del.Deleted != 1 || len(del.PrevKvs) != 0 {
+		t.Fatalf("delete without prev_kv: %v %v", del, err)
 	}
 }
 
@@ -475,6 +482,45 @@ func TestMalformed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "code = Internal desc = grpc: error unmarshalling request: wire: ") {
 			t.Errorf("%s: %v", method, err)
 		}
+	}
+}
+
+// TestQuotaCost asks for just too much in an empty store, in every way there is.
+func TestQuotaCost(t *testing.T) {
+	big := opPut("k")
+	big.GetRequestPut().Value = make([]byte, 1000-256-2)
+	half := func(key string) *pb.RequestOp {
+		op := opPut(key)
+		op.GetRequestPut().Value = make([]byte, 500-256-1)
+		return op
+	}
+	for name, c := range map[string]struct {
+		txn *pb.TxnRequest
+		fit bool
+	}{
+		"then":             {&pb.TxnRequest{Success: []*pb.RequestOp{half("a"), half("b")}}, false},
+		"else":             {&pb.TxnRequest{Failure: []*pb.RequestOp{half("a"), half("b")}}, false},
+		"nested":           {&pb.TxnRequest{Success: []*pb.RequestOp{half("a"), opTxn(nil, []*pb.RequestOp{half("b")})}}, false},
+		"either branch":    {&pb.TxnRequest{Success: []*pb.RequestOp{half("a")}, Failure: []*pb.RequestOp{half("b")}}, true},
+		"just below":       {&pb.TxnRequest{Success: []*pb.RequestOp{big}}, true},
+		"gets and deletes": {&pb.TxnRequest{Success: []*pb.RequestOp{opGet("a"), opDelete("b", "c")}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := settings()
+			set.QuotaBytes = 1000
+			s := serve(t, newStore(t), set)
+			_, err := s.kv.Txn(t.Context(), c.txn)
+			if c.fit {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			failsAs(t, err, fault.NoSpace)
+			if s.alarms.Load() != 1 || len(s.View().Alarms) != 1 || s.View().Revision() != 1 {
+				t.Fatalf("%d alarm requests, alarms %v, revision %d", s.alarms.Load(), s.View().Alarms, s.View().Revision())
+			}
+		})
 	}
 }
 

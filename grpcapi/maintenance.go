@@ -82,6 +82,9 @@ func (v *Services) handleStatus(c *rpc.Call, _ *etcdserverpb.StatusRequest) {
 	for _, a := range view.Alarms {
 		resp.Errors = append(resp.Errors, alarmText(a))
 	}
+	if v.Settings.Version != "" {
+		c.SetHeader(metaVersion, v.Settings.Version)
+	}
 	replyProto(c, resp)
 }
 
@@ -172,7 +175,11 @@ func (v *Services) handleMoveLeader(c *rpc.Call, req *etcdserverpb.MoveLeaderReq
 func (v *Services) moveLeader(c *rpc.Call, to ids.MemberID) {
 	ctx, cancel := context.WithTimeout(c.Context(), requestTimeout(v.Settings.Election))
 	defer cancel()
-	if err := v.Node.TransferLeadership(ctx, to); err != nil {
+	err := v.Node.TransferLeadership(ctx, to)
+	if err != nil && ctx.Err() != nil {
+		err = fault.TimeoutLeaderTransfer // also for a caller who went away, as etcd
+	}
+	if err != nil {
 		c.Fail(statusOf(err))
 		return
 	}

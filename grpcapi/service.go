@@ -76,6 +76,7 @@ type Settings struct {
 	StrictReconfig  bool          // --strict-reconfig-check
 	EtcdVersion     string        // the etcd version clients are told, such as "3.7.3"
 	StorageVersion  string        // such as "3.7.0"
+	Version         string        // this program's own, a response header of Status; "" sends none
 	TempDir         string        // where a snapshot is laid out before it is sent; "" is the system's
 }
 

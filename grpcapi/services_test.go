@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	"quorate.dev/quorate/fault"
@@ -176,9 +177,10 @@ func TestMaintenance(t *testing.T) {
 	s := start(t)
 	m := pb.NewMaintenanceClient(s.conn)
 	s.put(t, "a", "1")
-	st, err := m.Status(t.Context(), &pb.StatusRequest{})
-	if err != nil || header(t, st.Header) != 2 {
-		t.Fatalf("%v %v", st, err)
+	var head metadata.MD
+	st, err := m.Status(t.Context(), &pb.StatusRequest{}, grpc.Header(&head))
+	if err != nil || header(t, st.Header) != 2 || fmt.Sprint(head["quorate-version"]) != "[v0.1.0]" {
+		t.Fatalf("%v %v %v", st, err, head)
 	}
 	if st.Version != "3.7.3" || st.StorageVersion != "3.7.0" || st.DbSize != 4096 || st.DbSizeInUse != s.View().RetainedBytes() ||
 		st.DbSizeQuota != 2<<30 || st.Leader != uint64(memberID) || st.RaftIndex != 7 || st.RaftAppliedIndex != 6 || st.RaftTerm != uint64(term) ||
