@@ -2,7 +2,9 @@ package grpcapi
 
 import (
 	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/rpc"
 	"quorate.dev/quorate/wire"
 )
@@ -93,6 +95,10 @@ func (v *Services) handleDeleteRange(c *rpc.Call, msg []byte) {
 }
 
 func (v *Services) handleTxn(c *rpc.Call, msg []byte) {
+	if most := v.Settings.MaxTxnOps * limits.TxnElementsPerOp; wire.CountElements(msg, most) > most {
+		c.Fail(statusOf(fault.TooManyOps))
+		return
+	}
 	var req wire.TxnRequest
 	if err := req.Unmarshal(msg); err != nil {
 		c.Fail(malformed(err))

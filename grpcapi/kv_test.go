@@ -11,6 +11,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"quorate.dev/quorate/fault"
@@ -112,6 +113,22 @@ func TestRefusals(t *testing.T) {
 				t.Fatalf("the refused request made revision %d of %d", after, before)
 			}
 		})
+	}
+}
+
+// TestHugeTxn sends a transaction that is small on the wire and would be large in memory.
+func TestHugeTxn(t *testing.T) {
+	s := start(t)
+	var out []byte
+	for name, msg := range map[string][]byte{
+		"compares":                        bytes.Repeat([]byte{0x0a, 0x00}, 700_000),
+		"operations":                      bytes.Repeat([]byte{0x12, 0x00}, 700_000),
+		"more than a list may, no wonder": bytes.Repeat([]byte{0x1a, 0x00}, 129),
+	} {
+		err := s.conn.Invoke(t.Context(), "/etcdserverpb.KV/Txn", msg, &out, forceCodec(rawCodec{}))
+		if s, _ := status.FromError(err); s.Message() != fault.TooManyOps.Text {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ const (
 	RequestBytes         = 1572864       // a request marshalled for the log, bytes (etcd --max-request-bytes)
 	RequestOverheadBytes = 512 << 10     // added to RequestBytes for the receive limit and the watch fragment threshold, bytes
 	TxnOps               = 128           // operations per list of a transaction (etcd --max-txn-ops)
+	TxnElementsPerOp     = 64            // compares and operations of all levels of a transaction, per allowed operation of one list
 	LeaseTTLSecondsMax   = 9_000_000_000 // a lease's TTL, seconds
 	ProposalsInFlight    = 5000          // committed but not applied entries before TooManyRequests
 	SnapshotChunkBytes   = 32 << 10      // one blob of Maintenance.Snapshot, bytes

@@ -378,6 +378,36 @@ func TestNesting(t *testing.T) {
 	}
 }
 
+// TestCountElements counts in random transactions what the judge has decoded.
+func TestCountElements(t *testing.T) {
+	var count func(m *etcdserverpb.TxnRequest) int
+	count = func(m *etcdserverpb.TxnRequest) int {
+		n := len(m.GetCompare())
+		for _, branch := range [][]*etcdserverpb.RequestOp{m.GetSuccess(), m.GetFailure()} {
+			n += len(branch)
+			for _, op := range branch {
+				n += count(op.GetRequestTxn())
+			}
+		}
+		return n
+	}
+	r := seeded(t)
+	for range 300 {
+		m := new(etcdserverpb.TxnRequest)
+		fill(r, m.ProtoReflect(), 6)
+		data, want := canonical(t, m), count(m)
+		if got := wire.CountElements(data, 1<<20); got != want {
+			t.Fatalf("%x: counted %d, there are %d", data, got, want)
+		}
+		if limit := want / 2; want > 0 && wire.CountElements(data, limit) != limit+1 {
+			t.Fatalf("%x: %d elements are counted as %d with a limit of %d", data, want, wire.CountElements(data, limit), limit)
+		}
+	}
+	for _, b := range [][]byte{{0x0a}, {0x12, 0x03, 0x22, 0x05, 0x00}, {0x07}} {
+		_ = wire.CountElements(b, 10) // ends
+	}
+}
+
 func varintLen(n int) int { return len(appendVarint(nil, n)) }
 
 func appendVarint(b []byte, n int) []byte {

@@ -235,6 +235,39 @@ func (m *TxnRequest) Append(dst []byte) []byte {
 	return dst
 }
 
+// CountElements counts the compares and operations of an encoded TxnRequest, nested ones included, up to max and one more,
+// without decoding them: two bytes of input become a hundred in memory, so a receiver looks before it decodes. What is
+// malformed ends the count.
+func CountElements(b []byte, max int) int { return countElements(b, max, levels) }
+
+func countElements(b []byte, max, deep int) int {
+	n := 0
+	for i := 0; i < len(b) && n <= max && deep > 0; {
+		f, end := next(b, i)
+		if end < 0 {
+			break
+		}
+		i = end
+		switch f.tag {
+		case 1<<3 | typeBytes:
+			n++
+		case 2<<3 | typeBytes, 3<<3 | typeBytes:
+			n++
+			for j := 0; j < len(f.data) && n <= max; {
+				op, end := next(f.data, j)
+				if end < 0 {
+					break
+				}
+				j = end
+				if op.tag == 4<<3|typeBytes {
+					n += countElements(op.data, max-n, deep-2)
+				}
+			}
+		}
+	}
+	return n
+}
+
 // merge is RequestOp's, but what an alternative other than txn nests in turn is not counted: nobody hostile writes responses.
 func (m *ResponseOp) merge(b []byte, deep int) error {
 	if deep == 0 {
