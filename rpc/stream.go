@@ -1,6 +1,9 @@
 package rpc
 
-import "io"
+import (
+	"io"
+	"time"
+)
 
 // StreamHandler handles one streaming call in a goroutine of its own. Returning ends the stream with that status; nil
 // means OK.
@@ -97,6 +100,9 @@ func (s *Stream) run() {
 	st := s.req.route.stream(s)
 	if st != nil && st.Code == OK {
 		st = nil
+	}
+	if !s.deadline.IsZero() && !time.Now().Before(s.deadline) {
+		st = statusDeadline // the handler may have seen it before the connection's timer did
 	}
 	s.c.mu.Lock()
 	s.done()
