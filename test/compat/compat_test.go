@@ -130,17 +130,7 @@ func TestScenarios(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]bool{}
-	for _, d := range Known {
-		names[d.Name] = true
-	}
-	for _, c := range cases {
-		for _, s := range c.Steps {
-			if s.Known != "" && !names[s.Known] {
-				t.Errorf("%s:%d: no chosen difference is called %q", c.File, s.Line, s.Known)
-			}
-		}
-	}
+	checkKnown(t, cases)
 	t.Logf("%d scenarios", len(cases))
 	t.Run("shared", func(t *testing.T) { runShared(t, opponent(), cases) })
 	t.Run("own", func(t *testing.T) {
@@ -155,6 +145,33 @@ func TestScenarios(t *testing.T) {
 			})
 		}
 	})
+}
+
+// checkKnown holds the table of chosen differences, the scenarios and docs/COMPAT.md together.
+func checkKnown(t *testing.T, cases []script.Case) {
+	doc, err := os.ReadFile("../../docs/COMPAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := map[string]bool{}
+	for _, c := range cases {
+		for _, s := range c.Steps {
+			used[s.Known] = true
+		}
+	}
+	delete(used, "")
+	for _, d := range Known {
+		if !used[d.Name] {
+			t.Errorf("known.go: no scenario shows the difference %q", d.Name)
+		}
+		if !strings.Contains(string(doc), "\n| "+d.Row+" |") {
+			t.Errorf("known.go: docs/COMPAT.md has no row %q", d.Row)
+		}
+		delete(used, d.Name)
+	}
+	for name := range used {
+		t.Errorf("a scenario names the difference %q, which known.go does not list", name)
+	}
 }
 
 // runShared runs the cases that can share servers one after the other. A failing case may have left the two servers in

@@ -140,6 +140,10 @@ func (g *generator) readRange() *pb.RangeRequest {
 // streamRange is a Range that RangeStream accepts, mostly.
 func (g *generator) streamRange() *pb.RangeRequest {
 	r := g.readRange()
+	if r.SortOrder == pb.RangeRequest_NONE {
+		// etcd sorts each piece of the stream by the target and goes on after the piece's last key: keys come twice.
+		r.SortTarget = pb.RangeRequest_KEY
+	}
 	if g.chance(85) {
 		r.SortOrder, r.SortTarget = 0, 0
 		r.MinModRevision, r.MaxModRevision, r.MinCreateRevision, r.MaxCreateRevision = 0, 0, 0, 0

@@ -123,9 +123,9 @@ func openWatchPair(judge, other *grpc.ClientConn) (*watchPair, error) {
 }
 
 func (p *watchPair) send(req *pb.WatchRequest) error {
-	for _, l := range p.sides {
+	for i, l := range p.sides {
 		if err := l.client.Send(req); err != nil {
-			return err
+			return l.until([]string{"etcd", "the other"}[i]+" to take a request", patience, func() bool { return false })
 		}
 	}
 	return nil
