@@ -234,15 +234,22 @@ func checkDowngrade(target, current string, running bool) error {
 	return nil
 }
 
-// versionOf reads "X.Y" or "X.Y.Z", with or without a suffix after a dash or a plus.
+// versionOf reads a semantic version, "X.Y.Z" with or without "-pre" and "+meta", or just "X.Y".
 func versionOf(s string) (major, minor int, ok bool) {
-	core, _, _ := strings.Cut(s, "+")
-	core, _, _ = strings.Cut(core, "-")
+	if major, minor, ok = semantic(s); ok {
+		return major, minor, true
+	}
+	return semantic(s + ".0")
+}
+
+func semantic(s string) (major, minor int, ok bool) {
+	core, meta, _ := strings.Cut(s, "+")
+	core, pre, _ := strings.Cut(core, "-")
 	parts := strings.Split(core, ".")
-	if len(parts) < 2 || len(parts) > 3 {
+	if len(parts) != 3 || !identifier(pre) || !identifier(meta) {
 		return 0, 0, false
 	}
-	n := [3]int{}
+	var n [3]int
 	for i, p := range parts {
 		v, err := strconv.ParseUint(p, 10, 31)
 		if err != nil {
@@ -251,4 +258,11 @@ func versionOf(s string) (major, minor int, ok bool) {
 		n[i] = int(v)
 	}
 	return n[0], n[1], true
+}
+
+// identifier says whether s can follow the dash or the plus of a semantic version.
+func identifier(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '.' && r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
 }

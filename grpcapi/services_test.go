@@ -295,7 +295,7 @@ func TestDowngrade(t *testing.T) {
 	do := func(action pb.DowngradeRequest_DowngradeAction, version string) (*pb.DowngradeResponse, error) {
 		return m.Downgrade(t.Context(), &pb.DowngradeRequest{Action: action, Version: version})
 	}
-	for _, v := range []string{"", "3", "x.y", "3.6.0.1"} {
+	for _, v := range []string{"", "3", "x.y", "3.6.0.1", "3.6-rc", "3.6+x", "3.6.0-_", "3.-6.0"} {
 		_, err := do(pb.DowngradeRequest_VALIDATE, v)
 		failsAs(t, err, fault.WrongDowngradeVersionFormat)
 	}
