@@ -151,8 +151,9 @@ func (f *Frozen) GetAppend(dst, key []byte) ([]byte, bool, error) {
 // Iter implements Reader.
 func (f *Frozen) Iter(lower, upper []byte) (*Iter, error) { return f.e.iter(f.snap, lower, upper) }
 
-// Close releases the state. It must be called once, after its iterators are closed.
+// Close releases the state. It must be called once, after its iterators are closed. It does not wait for an engine that has
+// failed.
 func (f *Frozen) Close() error {
 	f.e.readers.Add(-1)
-	return f.snap.Close()
+	return f.e.await("release a frozen state of", f.snap.Close)
 }

@@ -45,11 +45,11 @@ func (e *encoder) add(rev ids.Revision, ev *mvcc.Event) int {
 	return len(e.slots) - 1
 }
 
-// form returns the event as a field of WatchResponse.
-func (e *encoder) form(i int, prev bool) extent {
+// form returns the event, as w wants it, as a field of WatchResponse.
+func (e *encoder) form(i int, w *watcher) extent {
 	s := &e.slots[i]
 	x := &s.plain
-	if prev && s.event.PrevKV != nil {
+	if w.prevKV && s.rev > w.prevAbove && s.event.PrevKV != nil {
 		x = &s.prev
 	}
 	if x.to > 0 {
@@ -78,7 +78,7 @@ func (e *encoder) send(w *watcher, slots []int, head wire.Header) (unsent ids.Re
 				break
 			}
 			for n < len(slots) && e.slots[slots[n]].rev == rev {
-				x := e.form(slots[n], w.prevKV)
+				x := e.form(slots[n], w)
 				bytes += x.to - x.from
 				n++
 			}
@@ -98,7 +98,7 @@ func (e *encoder) respond(w *watcher, slots []int, head wire.Header) bool {
 	e.parts = append(e.parts, nil) // the head, once it is known
 	bytes := 0
 	for _, i := range slots {
-		x := e.form(i, w.prevKV)
+		x := e.form(i, w)
 		e.parts = append(e.parts, e.buf[x.from:x.to])
 		bytes += x.to - x.from
 	}

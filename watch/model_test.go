@@ -23,6 +23,8 @@ type modelWatcher struct {
 	filters  []wire.FilterType
 	fragment bool
 	canceled bool // by us or by the hub
+	// prevAbove is the revision compacted when it was made: events up to it come without previous values.
+	prevAbove ids.Revision
 
 	got        []past // from the messages
 	lastRev    ids.Revision
@@ -149,7 +151,7 @@ func (m *model) create(s *modelStream) {
 	if m.r.IntN(6) == 0 {
 		req.Filters = []wire.FilterType{wire.FilterType(m.r.IntN(2))}
 	}
-	w := &modelWatcher{prevKV: req.PrevKV, filters: req.Filters, fragment: req.Fragment, start: m.s.Revision() + 1}
+	w := &modelWatcher{prevAbove: m.compacted, prevKV: req.PrevKV, filters: req.Filters, fragment: req.Fragment, start: m.s.Revision() + 1}
 	if m.r.IntN(3) > 0 {
 		w.start = max(1, m.s.Revision()+10-ids.Revision(m.r.IntN(60)))
 		req.StartRevision = int64(w.start)
@@ -260,7 +262,7 @@ func (m *model) compare(id int64, w *modelWatcher, want []past, when string) {
 			m.t.Fatalf("watcher %d %s: event %d is %v, want %v", id, when, i, g, p)
 		}
 		// The value before may be compacted away when the event is read from the past; else it must be there.
-		if w.prevKV && p.existed && (g.existed && g.old != p.old || !g.existed && p.rev > m.compacted+1) {
+		if w.prevKV && p.existed && (g.existed && (g.old != p.old || p.rev <= w.prevAbove) || !g.existed && p.rev > m.compacted+1) {
 			m.t.Fatalf("watcher %d %s: event %d is %v, want %v", id, when, i, g, p)
 		}
 	}

@@ -121,10 +121,12 @@ func (s *Stream) create(req *wire.WatchCreateRequest, denied string) {
 		w.noDelete = w.noDelete || f == wire.FilterNoDelete
 	}
 	s.offer(&wire.WatchResponse{Header: head, WatchID: w.id, Created: true})
-	if compacted := h.cfg.View().Compacted(); w.next > 0 && w.next < compacted {
+	compacted := h.cfg.View().Compacted()
+	if w.next > 0 && w.next < compacted {
 		s.cancelCompacted(w.id, compacted)
 		return
 	}
+	w.prevAbove = compacted
 	s.watchers[w.id] = w
 	h.counts.Watchers++
 	if w.next == 0 {

@@ -26,8 +26,11 @@ type watcher struct {
 	prevKV   bool
 	fragment bool
 	progress bool
-	noPut    bool
-	noDelete bool
+	// prevAbove hides previous values from events up to it: when the watcher was made, the revisions that hold them were
+	// compacted, and clients take a previous value as a sign that its revision can be read.
+	prevAbove ids.Revision
+	noPut     bool
+	noDelete  bool
 
 	state state
 	next  ids.Revision // when not live: the first revision not yet sent; when live: earlier revisions do not concern it
