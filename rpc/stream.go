@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"io"
 	"time"
 )
@@ -31,6 +32,13 @@ func (s *Stream) take(p []byte, end bool) bool {
 	}
 	limit := s.c.srv.cfg.MessageBytesMax
 	for len(p) > 0 && !s.over && !s.out.closing {
+		if whole := wholeMessage(p); whole > 0 && whole <= prefixBytes+limit && len(s.partial) == 0 {
+			s.partial = bytes.Clone(p[:whole])
+			if p = p[whole:]; !s.deliver() {
+				return false
+			}
+			continue
+		}
 		if need := prefixBytes - len(s.partial); need > 0 {
 			n := min(need, len(p))
 			s.partial = append(s.partial, p[:n]...)
@@ -38,7 +46,7 @@ func (s *Stream) take(p []byte, end bool) bool {
 				break
 			}
 			if size := declaredSize(s.partial); uint64(size) > uint64(limit) {
-				s.fail(tooLarge(size, limit))
+				s.abort(tooLarge(size, limit))
 				return false
 			}
 		}
@@ -50,7 +58,7 @@ func (s *Stream) take(p []byte, end bool) bool {
 		p = p[n:]
 	}
 	if end && len(s.partial) > 0 {
-		s.fail(statusf(Internal, "unexpected EOF"))
+		s.abort(statusf(Internal, "unexpected EOF"))
 	}
 	if end {
 		signal(s.readable)
@@ -58,10 +66,18 @@ func (s *Stream) take(p []byte, end bool) bool {
 	return false
 }
 
+// wholeMessage returns how many bytes of p are its first message with its prefix, 0 when p has only a part of it.
+func wholeMessage(p []byte) int {
+	if len(p) < prefixBytes || uint64(declaredSize(p)) > uint64(len(p)-prefixBytes) {
+		return 0
+	}
+	return prefixBytes + int(declaredSize(p))
+}
+
 // deliver moves the assembled message to the inbox; false when that ended the stream.
 func (s *Stream) deliver() bool {
 	if len(s.inbox)-s.first >= inboxMessages {
-		s.fail(statusf(ResourceExhausted, "more than %d messages of one stream wait for their receiver", inboxMessages))
+		s.abort(statusf(ResourceExhausted, "more than %d messages of one stream wait for their receiver", inboxMessages))
 		return false
 	}
 	if s.first > 0 && s.first == len(s.inbox) {
@@ -72,9 +88,6 @@ func (s *Stream) deliver() bool {
 	signal(s.readable)
 	return true
 }
-
-// fail ends the stream on behalf of its handler. mu held.
-func (s *Stream) fail(st *Status) { s.abort(st) }
 
 // ready implements role; a stream's handler runs elsewhere.
 func (s *Stream) ready() {}
@@ -131,7 +144,7 @@ func (s *Stream) open(framed received, err error) ([]byte, error) {
 	msg, st := unwrap(framed, s.req.encoding, s.c.srv.cfg.MessageBytesMax)
 	if st != nil {
 		s.c.mu.Lock()
-		s.fail(st)
+		s.abort(st)
 		s.c.mu.Unlock()
 		s.c.flush(false)
 		return nil, st
