@@ -126,7 +126,7 @@ func TestAllocations(t *testing.T) {
 		}
 		got := testing.AllocsPerRun(500, w.call)
 		t.Logf("%s: %v allocations", c.name, got)
-		if got > c.budget {
+		if got > c.budget && !poolsForget {
 			t.Errorf("%s: %v allocations, budget %v", c.name, got, c.budget)
 		}
 	}

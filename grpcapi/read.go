@@ -203,15 +203,15 @@ func (p *pieces) next(dst []byte) ([]byte, bool) {
 // quick says whether a range is answered in about the time that a point read takes, by the number of records it touches:
 // those it returns, or all in the range when they have to be filtered or sorted first.
 func quick(view *state.View, r *wire.RangeRequest) bool {
-	if len(r.RangeEnd) == 0 || r.CountOnly && !filtered(r) {
+	if len(r.RangeEnd) == 0 {
 		return true
 	}
-	whole := filtered(r) || !ordered(r)
-	if !whole && 0 < r.Limit && r.Limit <= limits.RangeInlineRecords {
+	// At the current revision a count costs nothing and a limit bounds the work. At an older one both may need every key.
+	current := r.Revision <= 0 || r.Revision == int64(view.Revision())
+	if current && !filtered(r) && ordered(r) && (r.CountOnly || 0 < r.Limit && r.Limit <= limits.RangeInlineRecords) {
 		return true
 	}
-	// The present number stands for that of an older revision, which would cost more to know.
-	n, err := view.Count(r.Key, r.RangeEnd, 0)
+	n, err := view.Count(r.Key, r.RangeEnd, 0) // stands for that of an older revision, too
 	return err != nil || n <= limits.RangeInlineRecords
 }
 

@@ -2,8 +2,8 @@ package wire
 
 import "google.golang.org/protobuf/encoding/protowire"
 
-// Fields of InternalRaftRequest that hold a request (source: etcd v3.7 api/etcdserverpb/raft_internal.proto). Fields
-// from FieldAuthFirst to FieldAuthLast are those of authentication.
+// Fields of InternalRaftRequest that hold a request (source: etcd v3.7 api/etcdserverpb/raft_internal.proto). The fields
+// of authentication, from 1000 on, have no names here.
 const (
 	FieldRange             int32 = 3
 	FieldPut               int32 = 4
@@ -15,8 +15,6 @@ const (
 	FieldAlarm             int32 = 10
 	FieldLeaseCheckpoint   int32 = 11
 	fieldHeader            int32 = 100
-	FieldAuthFirst         int32 = 1000
-	FieldAuthLast          int32 = 1299
 	FieldClusterVersionSet int32 = 1300
 	FieldMemberAttrSet     int32 = 1301
 	FieldDowngradeInfoSet  int32 = 1302
@@ -29,7 +27,7 @@ type Internal struct {
 	ID           uint64 // header.ID; or ID (1) of entries that old members wrote
 	Username     string // header.username
 	AuthRevision uint64 // header.auth_revision
-	Field        int32  // the field that holds the request, one of Field..., 0 when none
+	Field        int32  // the field that holds the request, see the constants above, 0 when none
 	Body         []byte // that request's bytes, not looked into
 }
 
