@@ -218,11 +218,7 @@ func TestBarrierLater(t *testing.T) {
 			got <- err
 		}()
 	}
-	for s.barriers.Load() < 2*calls {
-		if t.Context().Err() != nil {
-			t.Fatal("the calls did not arrive")
-		}
-	}
+	eventually(t, func() bool { return s.barriers.Load() == 2*calls }, "all calls arrive")
 	close(st.hold)
 	for range 2 * calls {
 		if err := <-got; err != nil {

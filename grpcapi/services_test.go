@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -169,6 +170,7 @@ func eventually(t *testing.T, ok func() bool, what string) {
 		case <-t.Context().Done():
 			t.Fatal(what)
 		default:
+			runtime.Gosched()
 		}
 	}
 }
