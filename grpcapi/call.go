@@ -28,9 +28,13 @@ const (
 type metadata interface{ Metadata(key string) string }
 
 // admissible checks what a request's metadata asks for, and says whether the client wants to be told of a lost leader.
-func (v *Services) admissible(m metadata) (needsLeader bool, err error) {
-	if !utf8.ValidString(m.Metadata(metaClientVersion)) {
+func (v *Services) admissible(m metadata, stream bool) (needsLeader bool, err error) {
+	version := m.Metadata(metaClientVersion)
+	if !utf8.ValidString(version) {
 		return false, fault.InvalidClientAPIVersion
+	}
+	if v.Request != nil {
+		v.Request(stream, version)
 	}
 	if m.Metadata(metaRequireLeader) != requireLeader {
 		return false, nil
@@ -52,7 +56,7 @@ func (v *Services) name(service string) {
 func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandler) {
 	v.name(service)
 	s.Unary("/"+service+"/"+method, func(c *rpc.Call, msg []byte) {
-		if _, err := v.admissible(c); err != nil {
+		if _, err := v.admissible(c, false); err != nil {
 			c.Fail(statusOf(err))
 			return
 		}
@@ -65,7 +69,7 @@ func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandl
 func (v *Services) stream(s *rpc.Server, service, method string, h rpc.StreamHandler) {
 	v.name(service)
 	s.Stream("/"+service+"/"+method, func(st *rpc.Stream) *rpc.Status {
-		needsLeader, err := v.admissible(st)
+		needsLeader, err := v.admissible(st, true)
 		if err != nil {
 			return statusOf(err)
 		}

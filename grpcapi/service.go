@@ -80,7 +80,7 @@ type Settings struct {
 	TempDir         string        // where a snapshot is laid out before it is sent; "" is the system's
 }
 
-// Backend is everything the services stand on. All fields but Random are required.
+// Backend is everything the services stand on. All fields but Request and Random are required.
 type Backend struct {
 	Member      ids.MemberID
 	Cluster     ids.ClusterID
@@ -90,6 +90,8 @@ type Backend struct {
 	Hub         *watch.Hub
 	Compactions Compactions
 	Settings    Settings
+	// Request counts a call or stream and the API version that its client sent; nil counts nothing.
+	Request func(stream bool, version string)
 	// Random gives the ids of leases that the client did not choose; nil takes the system's source.
 	Random func() uint64
 }

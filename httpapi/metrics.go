@@ -32,6 +32,7 @@ type Feature struct {
 // Metrics owns the registry of one member and what its hot paths count.
 type Metrics struct {
 	RPC     *RPC       // fed by the gRPC server
+	Clients *Clients   // fed by the gRPC services
 	Fsync   *Histogram // log made durable
 	Write   *Histogram // log written
 	Commit  *Histogram // engine batch committed
@@ -51,6 +52,7 @@ func NewMetrics(cfg MetricsConfig) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		RPC:      newRPC(cfg.Methods, cfg.Extensive),
+		Clients:  newClients(),
 		Fsync:    NewHistogram(0.001, 2, 14),
 		Write:    NewHistogram(0.001, 2, 14),
 		Commit:   NewHistogram(0.001, 2, 14),
@@ -63,7 +65,7 @@ func NewMetrics(cfg MetricsConfig) *Metrics {
 		TTL:      NewHistogram(1, 2, 24),
 	}
 	m.RPC.attach(m)
-	m.registry.MustRegister(newSampler(cfg), m.RPC, &histograms{m: m})
+	m.registry.MustRegister(newSampler(cfg), m.RPC, m.Clients, &histograms{m: m})
 	if !cfg.NoProcessInfo {
 		m.registry.MustRegister(
 			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -82,14 +84,15 @@ type sampler struct {
 	cfg   MetricsConfig
 	descs []*prometheus.Desc // as readings
 
-	constants              []prometheus.Metric
-	clusterVersion, alarms *prometheus.Desc
+	constants                     []prometheus.Metric
+	clusterVersion, alarms, peers *prometheus.Desc
 }
 
 func newSampler(cfg MetricsConfig) *sampler {
 	s := &sampler{cfg: cfg,
 		clusterVersion: desc("etcd_cluster_version", "Version the cluster has agreed on: the label of the series with value 1.", "cluster_version"),
 		alarms:         desc("etcd_debugging_server_alarms", "Raised alarms.", "server_id", "alarm_type"),
+		peers:          desc("etcd_network_known_peers", "Members that this member knows, itself included.", "Local", "Remote"),
 	}
 	for _, r := range readings {
 		s.descs = append(s.descs, desc(r.name, r.help))
@@ -137,6 +140,9 @@ func (s *sampler) Collect(out chan<- prometheus.Metric) {
 	}
 	if v := sample.ClusterVersion; v != "" {
 		out <- prometheus.MustNewConstMetric(s.clusterVersion, prometheus.GaugeValue, 1, v)
+	}
+	for _, id := range sample.Members {
+		out <- prometheus.MustNewConstMetric(s.peers, prometheus.GaugeValue, 1, s.cfg.ServerID, id)
 	}
 	for _, a := range sample.Alarms {
 		out <- prometheus.MustNewConstMetric(s.alarms, prometheus.GaugeValue, 1, a.Member, a.Name)

@@ -8,7 +8,8 @@ type Sample struct {
 	Lease          LeaseSample
 	Disk           DiskSample
 	Alarms         []AlarmSample
-	ClusterVersion string // "" before the cluster decided
+	Members        []string // ids, hexadecimal
+	ClusterVersion string   // "" before the cluster decided
 }
 
 // RaftSample is the state of the raft host.

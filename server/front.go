@@ -96,6 +96,9 @@ func (s *Server) sample() httpapi.Sample {
 		ClusterVersion: condition{s}.ClusterVersion(),
 	}
 	out.Disk.OpenFiles, out.Disk.Limit = fileDescriptors()
+	for _, m := range view.Members.Members() {
+		out.Members = append(out.Members, m.ID.String())
+	}
 	for _, a := range view.Alarms {
 		out.Alarms = append(out.Alarms, httpapi.AlarmSample{Member: ids.MemberID(a.MemberID).String(), Name: alarmName(a.Alarm)})
 	}
@@ -124,6 +127,14 @@ func (s *Server) quota() int64 {
 		return 0
 	}
 	return bytes
+}
+
+// shownQuota is the quota as Status shows it: a negative number when the operator switched it off.
+func (s *Server) shownQuota() int64 {
+	if _, enforced := s.cfg.Quota(); !enforced {
+		return s.cfg.Store.QuotaBytes
+	}
+	return s.quota()
 }
 
 func (s *Server) newMetrics() *httpapi.Metrics {

@@ -134,11 +134,11 @@ func (s *Server) backend() grpcapi.Backend {
 	c := &s.core
 	return grpcapi.Backend{
 		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.engine},
-		Leases: c.duties, Hub: c.hub, Compactions: c.compacts.log,
+		Leases: c.duties, Hub: c.hub, Compactions: c.compacts.log, Request: c.metrics.Clients.Request,
 		Settings: grpcapi.Settings{
-			QuotaBytes: s.quota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),
+			QuotaBytes: s.shownQuota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),
 			LeaseTTLSeconds: s.leaseTTLMin(), Election: time.Duration(s.cfg.ElectionTicks()) * s.cfg.Heartbeat(), StrictReconfig: s.cfg.Cluster.StrictReconfig,
-			EtcdVersion: config.EtcdVersion, StorageVersion: config.StorageVersion, TempDir: s.dir.temp,
+			EtcdVersion: config.EtcdVersion, StorageVersion: config.StorageVersion, Version: config.Version, TempDir: s.dir.temp,
 		},
 	}
 }
