@@ -43,6 +43,7 @@ func (k *Call) take(p []byte, end bool) bool {
 	case end && have < uint64(size):
 		k.refuse(statusf(Internal, "unexpected EOF"))
 	default:
+		k.running = end
 		return end
 	}
 	return false

@@ -156,8 +156,20 @@ func TestSmallHeaderTable(t *testing.T) {
 			break
 		}
 	}
-	c.fr.ReadMetaHeaders.SetMaxDynamicTableSize(100)
-	c.alive(3)
+	headers := c.fr.ReadMetaHeaders
+	c.fr.ReadMetaHeaders = nil
+	c.request(3, "/x.X/Y", true)
+	f, err := c.fr.ReadFrame()
+	c.must(err)
+	// RFC 7541 section 4.2: the first block after the change says that the table shrank.
+	b := f.(*http2.HeadersFrame).HeaderBlockFragment()
+	if b[0] != 0x20 {
+		t.Errorf("the block begins with %#x, want a table size update to 0", b[0])
+	}
+	if _, err := headers.DecodeFull(b); err != nil {
+		t.Error(err)
+	}
+	c.fr.ReadMetaHeaders = headers
 	c.alive(5)
 }
 

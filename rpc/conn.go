@@ -188,10 +188,10 @@ func (c *conn) remove(x *exchange, st *Status) {
 	delete(c.streams, x.id)
 	c.held -= x.in.held
 	x.in.held = 0
-	if !x.answered {
-		c.abandoned++
-	} else {
+	if x.answered {
 		c.guard.earn()
+	} else if x.running {
+		c.abandoned++
 	}
 	if x.cancel != nil {
 		x.cancel()

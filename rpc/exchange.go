@@ -38,7 +38,8 @@ type exchange struct {
 	cancel   context.CancelFunc
 	end      *Status // how it ended; set once, when over is set
 	over     bool    // removed from the connection: nothing more is sent or received
-	answered bool    // the handler is done with it
+	running  bool    // a handler has it, or will have it for certain
+	answered bool    // the handler is done with it, or never gets it
 }
 
 // inflow is the receiving half.
@@ -215,7 +216,7 @@ func (x *exchange) done() {
 		return
 	}
 	x.answered = true
-	if x.over {
+	if x.over && x.running {
 		x.c.abandoned--
 	}
 	if x.cancel != nil {

@@ -34,7 +34,7 @@ type web struct {
 // newWeb makes the exchange of a request that is not gRPC.
 func (c *conn) newWeb(id uint32, req *request) *exchange {
 	w := &web{readable: make(chan struct{}, 1), writable: make(chan struct{}, 1), headers: http.Header{}}
-	w.c, w.id, w.req, w.role = c, id, req, w
+	w.c, w.id, w.req, w.role, w.running = c, id, req, w, true
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	return &w.exchange
 }

@@ -318,7 +318,7 @@ func (c *conn) newExchange(id uint32, req *request) *exchange {
 		x, k.role = &k.exchange, k
 	} else {
 		s := &Stream{readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
-		x, s.role = &s.exchange, s
+		x, s.role, s.running = &s.exchange, s, true
 	}
 	x.c, x.id, x.req = c, id, req
 	return x

@@ -141,6 +141,7 @@ func (w *walker) call(method string, req proto.Message) (proto.Message, error) {
 }
 
 func (w *walker) note(text string) {
+	fmt.Fprintf(dbg, "%d rev %d comp %d: %s\n", w.step, w.revision, w.compacted, text)
 	w.recent = append(w.recent, fmt.Sprintf("%d: %s", w.step, text))
 	if len(w.recent) > 20 {
 		w.recent = slices.Delete(w.recent, 0, 1)
