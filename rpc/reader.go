@@ -350,12 +350,12 @@ func (c *conn) begin(x *exchange) {
 
 // unknown is the answer to a method nobody registered, in grpc-go's words.
 func (s *Server) unknown(path string) *Status {
-	path = strings.TrimPrefix(path, "/")
-	at := strings.LastIndexByte(path, '/')
+	full := strings.TrimPrefix(path, "/")
+	at := strings.LastIndexByte(full, '/')
 	if at < 0 {
 		return statusf(Unimplemented, "malformed method name: %q", path)
 	}
-	service, name := path[:at], path[at+1:]
+	service, name := full[:at], full[at+1:]
 	if s.services[service] {
 		return &Status{Code: Unimplemented, Message: fmt.Sprintf("unknown method %v for service %v", name, service)}
 	}
