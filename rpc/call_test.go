@@ -122,7 +122,8 @@ func TestRawRefusals(t *testing.T) {
 func TestMessageInPieces(t *testing.T) {
 	s := start(t, rpc.Config{}, nil)
 	c := s.connect(t)
-	for id, trailers := range map[uint32]bool{1: false, 3: true} {
+	for i, trailers := range []bool{false, true} {
+		id := uint32(2*i + 1)
 		c.request(id, "/t.T/Echo", false, hpack.HeaderField{Name: "content-length", Value: "15"})
 		for _, b := range message([]byte("0123456789")) {
 			c.must(c.fr.WriteDataPadded(id, false, []byte{b}, make([]byte, 5)))

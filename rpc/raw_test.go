@@ -21,6 +21,8 @@ type rawClient struct {
 	fr  *http2.Framer
 	enc *hpack.Encoder
 	buf bytes.Buffer // of enc
+
+	ended map[uint32]bool // streams whose end was awaited
 }
 
 // connect opens a connection and sends the preface with settings.
@@ -40,7 +42,7 @@ func (s *testServer) connect(t testing.TB, settings ...http2.Setting) *rawClient
 }
 
 func speak(t testing.TB, nc net.Conn) *rawClient {
-	c := &rawClient{t: t, nc: nc, fr: http2.NewFramer(nc, nc)}
+	c := &rawClient{t: t, nc: nc, fr: http2.NewFramer(nc, nc), ended: map[uint32]bool{}}
 	c.fr.AllowIllegalWrites = true
 	c.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.enc = hpack.NewEncoder(&c.buf)
@@ -98,6 +100,7 @@ func (a *answer) String() string {
 func (c *rawClient) await(id uint32) *answer {
 	c.t.Helper()
 	a := &answer{headers: map[string]string{}}
+	defer func() { c.ended[id] = true }()
 	for {
 		f, err := c.fr.ReadFrame()
 		if err != nil {
@@ -106,7 +109,10 @@ func (c *rawClient) await(id uint32) *answer {
 		if g, ok := f.(*http2.GoAwayFrame); ok {
 			c.t.Fatalf("waiting for stream %d: GOAWAY %v %q", id, g.ErrCode, g.DebugData())
 		}
-		if f.Header().StreamID != id {
+		if h := f.Header(); h.StreamID != id {
+			if c.ended[h.StreamID] && (h.Type == http2.FrameData || h.Type == http2.FrameHeaders) {
+				c.t.Errorf("%v after the end of stream %d", h, h.StreamID)
+			}
 			continue
 		}
 		switch f := f.(type) {
