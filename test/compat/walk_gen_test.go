@@ -42,7 +42,10 @@ func (g *generator) interval() (key, end []byte) {
 	case n < 45:
 		return key, nil
 	case n < 75:
-		return key, g.key()
+		if end = g.key(); g.inTxn && len(end) == 1 {
+			end = nil // a zero byte, which means no end
+		}
+		return key, end
 	case n < 80 && !g.inTxn:
 		return key, []byte{0}
 	case n < 82 && !g.inTxn:

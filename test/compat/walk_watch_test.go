@@ -220,7 +220,6 @@ func (p *watchPair) close() []string {
 		}
 		p.sides[0].until("more", 20*time.Millisecond, func() bool { return false })
 	}
-	if len(lines)>0 { fmt.Fprintf(dbg, "%s\n", diff.Print(p.sides[0].facts())) }
 	for _, l := range p.sides {
 		for _, w := range l.log.Wrong {
 			lines = append(lines, "broken promise: "+w)
