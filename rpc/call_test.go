@@ -86,7 +86,7 @@ func TestRawRefusals(t *testing.T) {
 		{"content type", replaced("content-type", "text/plain"), nil, "415", "3", `invalid gRPC request content-type "text/plain"`},
 		{"content type like gRPC's", replaced("content-type", "application/grpcx"), nil, "415", "3", `invalid gRPC request content-type "application/grpcx"`},
 		{"method", replaced(":method", "GET"), nil, "405", "13", `Received a HEADERS frame with :method "GET" which should be POST`},
-		{"path", replaced(":path", "nonsense"), nil, "200", "12", `malformed method name: "nonsense"`},
+		{"path", replaced(":path", "t.T/Echo"), nil, "200", "12", `malformed method name: "t.T/Echo"`},
 		{"path without a service", replaced(":path", "/nothing"), nil, "200", "12", `malformed method name: "/nothing"`},
 		{"timeout", append(plainRequest("/t.T/Echo"), field("grpc-timeout", "5x")...), nil, "400", "13",
 			`malformed grpc-timeout: transport: timeout unit is not recognized: "5x"`},

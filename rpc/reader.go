@@ -350,9 +350,9 @@ func (c *conn) begin(x *exchange) {
 
 // unknown is the answer to a method nobody registered, in grpc-go's words.
 func (s *Server) unknown(path string) *Status {
-	full := strings.TrimPrefix(path, "/")
+	full, rooted := strings.CutPrefix(path, "/")
 	at := strings.LastIndexByte(full, '/')
-	if at < 0 {
+	if !rooted || at < 0 {
 		return statusf(Unimplemented, "malformed method name: %q", path)
 	}
 	service, name := full[:at], full[at+1:]
