@@ -205,10 +205,10 @@ func (a *applier) machine() bool {
 		return false
 	}
 	count, bytes := h.registry.take(a.cmds, a.waiters)
-	for i, w := range a.waiters {
-		if w != nil {
-			w.Complete(&a.results[i])
-		}
+	if f := h.cfg.Observer.Answer; f != nil && count > 1 {
+		f(a.deliver)
+	} else {
+		a.deliver()
 	}
 	h.settle(count, int64(bytes))
 	if a.change != nil && a.results[n-1].Err != nil {
@@ -222,6 +222,15 @@ func (a *applier) machine() bool {
 		return false
 	}
 	return a.retention.note(last.Index, a.bytes)
+}
+
+// deliver answers the waiters of the batch.
+func (a *applier) deliver() {
+	for i, w := range a.waiters {
+		if w != nil {
+			w.Complete(&a.results[i])
+		}
+	}
 }
 
 func (a *applier) observe(n int, took time.Duration) {

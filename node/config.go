@@ -71,7 +71,7 @@ type Leadership struct {
 	Self   bool         // this member is the leader
 }
 
-// Observer is told what happens. Every function may be nil and must not block.
+// Observer is told what happens. Every function may be nil and must not block. Answer is the one that also does something.
 type Observer struct {
 	// LeaderChanged reports every change at once, on the loop goroutine.
 	LeaderChanged func(Leadership)
@@ -80,6 +80,9 @@ type Observer struct {
 	LeaderReady func(term ids.Term)
 	// LogAppended reports one write to the log and what it took, on the append goroutine.
 	LogAppended func(entries int, synced bool, took time.Duration)
+	// Answer, if it is not nil, must run deliver before it returns; deliver answers the waiters of one batch, on the apply
+	// goroutine. It lets the front gather what the answers write.
+	Answer func(deliver func())
 	// BatchApplied reports one batch applied and what it took, on the apply goroutine.
 	BatchApplied func(entries int, took time.Duration)
 }

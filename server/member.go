@@ -80,6 +80,7 @@ func (s *Server) startHost() (err error) {
 		Observer: node.Observer{
 			LeaderChanged: s.followLeadership(),
 			LeaderReady:   func(term ids.Term) { c.duties.Promote(term, c.machine.View().Leases.All()) },
+			Answer:        c.answer,
 			BatchApplied:  func(_ int, took time.Duration) { c.metrics.Commit.Observe(took) },
 		},
 	})
@@ -95,6 +96,18 @@ func (s *Server) startHost() (err error) {
 		}
 	}()
 	return nil
+}
+
+// answer has the answers to a batch written once per connection, not once per answer.
+func (c *core) answer(deliver func()) {
+	calls := c.calls.Load()
+	if calls == nil {
+		deliver()
+		return
+	}
+	calls.Hold()
+	deliver()
+	calls.Release()
 }
 
 // followLeadership tells the duties when this member's leadership is over, by the term that it led: a candidate's first

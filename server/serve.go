@@ -96,6 +96,7 @@ func (s *Server) serveRPC() error {
 	if err != nil {
 		return err
 	}
+	s.core.calls.Store(server)
 	services := grpcapi.Register(server, s.backend())
 	s.onStop("services", func(context.Context) error { services.Close(); return nil })
 	s.onStop("gRPC server", func(ctx context.Context) error {

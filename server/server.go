@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,6 +32,7 @@ import (
 	"quorate.dev/quorate/leader"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/node"
+	"quorate.dev/quorate/rpc"
 	"quorate.dev/quorate/state"
 	"quorate.dev/quorate/storage"
 	"quorate.dev/quorate/wal"
@@ -68,6 +70,7 @@ type core struct {
 	compacts *compactions
 	metrics  *httpapi.Metrics
 	counts   *counts
+	calls    atomic.Pointer[rpc.Server] // nil until clients are served
 }
 
 // identity names this member and its cluster for all time.
