@@ -181,26 +181,25 @@ func (c *catchup) add(b *EventBatch, kv []byte, main ids.Revision, sub uint32, t
 	if e.Key = wire.KeyOf(e.KV); len(e.Key) == 0 {
 		return fmt.Errorf("mvcc: the record of revision %d_%d holds no key: the store is damaged; restore it from a snapshot or another member", main, sub)
 	}
-	prev, err := c.before(e.Key, main, sub)
-	if err != nil {
-		return err
+	if tombstone || wire.CreateRevisionOf(e.KV) != int64(main) {
+		prev, err := c.before(e.Key, main)
+		if err != nil {
+			return err
+		}
+		e.PrevKV = prev
 	}
-	e.PrevKV = prev
 	b.add(e)
 	return nil
 }
 
-// before reads the value that a key had before a change; nil when it had none or when it is compacted.
-func (c *catchup) before(key []byte, main ids.Revision, sub uint32) ([]byte, error) {
+// before reads the value that a key had at the revision before main; nil when it had none or when it is compacted.
+func (c *catchup) before(key []byte, main ids.Revision) ([]byte, error) {
 	v := c.view
 	e := v.table.find(textOf(key))
 	if main-1 < v.compacted || e == nil {
 		return nil, nil
 	}
-	n := e.at(main)
-	for n != nil && (n.main > main || n.sub >= sub && n.main == main) {
-		n = n.prev.Load()
-	}
+	n := e.at(main - 1)
 	if !n.live() {
 		return nil, nil
 	}

@@ -1,6 +1,8 @@
 package mvcc
 
 import (
+	"bytes"
+
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/invariant"
@@ -98,7 +100,7 @@ func (t *Tx) Put(req *wire.PutRequest) (prev []byte) {
 	v, b := newVersion(&kv, t.sub())
 	c.Key = wire.KeyOf(b)
 	t.s.write(t.b, e, v, b)
-	t.note(c, Event{Type: wire.EventPut, Key: c.Key, KV: b, PrevKV: prev})
+	t.note(c, Event{Type: wire.EventPut, Key: c.Key, KV: b, PrevKV: t.before(c.Key, old, prev)})
 	return prev
 }
 
@@ -139,7 +141,21 @@ func (t *Tx) remove(e *entry, old *version) []byte {
 	t.s.write(t.b, e, v, body)
 	kv := deletion(only.Key, v.main)
 	c := Change{Type: wire.EventDelete, Key: wire.KeyOf(kv), OldLease: ids.LeaseID(wire.LeaseOf(prev))}
-	t.note(c, Event{Type: wire.EventDelete, Key: c.Key, KV: kv, PrevKV: prev})
+	t.note(c, Event{Type: wire.EventDelete, Key: c.Key, KV: kv, PrevKV: t.before(c.Key, old, prev)})
+	return prev
+}
+
+// before is what watchers are told of a key's value before its change from version old, whose KeyValue is prev: the value at
+// the revision before this Tx, also for the second change of a key. A put that creates the key has none, as in etcd.
+func (t *Tx) before(key []byte, old *version, prev []byte) []byte {
+	if old == nil || old.main <= t.begin {
+		return prev
+	}
+	for i := range t.events {
+		if bytes.Equal(t.events[i].Key, key) {
+			return t.events[i].PrevKV
+		}
+	}
 	return prev
 }
 
