@@ -35,6 +35,7 @@ type walker struct {
 	physical bool
 	step     int
 	recent   []string // the last operations
+	log      io.Writer
 }
 
 // TestRandomWalk performs COMPAT_OPS (20,000) random operations from COMPAT_SEED on both servers, one after the other, and
@@ -53,7 +54,15 @@ func TestRandomWalk(t *testing.T) {
 	t.Logf("seed %d, %d operations; to replay: COMPAT_SEED=%d COMPAT_OPS=%d go test -run TestRandomWalk", seed, ops, seed, ops)
 	w := &walker{
 		generator: &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 0)), revision: 1, compacted: 1, nextLease: 1000},
-		t:         t, p: startPair(t, opponent(), "--unsafe-no-fsync"),
+		t:         t, p: startPair(t, opponent(), "--unsafe-no-fsync"), log: io.Discard,
+	}
+	if name := os.Getenv("COMPAT_LOG"); name != "" {
+		f, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		w.log = f
 	}
 	start := time.Now()
 	for ; w.step < ops; w.step++ {
@@ -141,7 +150,9 @@ func (w *walker) call(method string, req proto.Message) (proto.Message, error) {
 	return msgs[0], errs[0]
 }
 
+// note remembers what is about to be done. COMPAT_LOG names a file that gets all of it, with the revision before.
 func (w *walker) note(text string) {
+	fmt.Fprintf(w.log, "%d at revision %d: %s\n", w.step, w.revision, text)
 	w.recent = append(w.recent, fmt.Sprintf("%d: %s", w.step, text))
 	if len(w.recent) > 20 {
 		w.recent = slices.Delete(w.recent, 0, 1)

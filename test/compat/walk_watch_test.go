@@ -214,8 +214,13 @@ func (p *watchPair) settle(revision int64) error {
 func (p *watchPair) close() []string {
 	var lines []string
 	for deadline := time.Now().Add(patience); ; {
-		lines = diff.Compare(p.sides[0].facts(), p.sides[1].facts())
-		if len(lines) == 0 || time.Now().After(deadline) {
+		judge := p.sides[0].facts()
+		lines = diff.Compare(judge, p.sides[1].facts())
+		if len(lines) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			lines = append([]string{revisionOf(judge, lines[0])}, lines...)
 			break
 		}
 		p.sides[0].until("more", 20*time.Millisecond, func() bool { return false })
@@ -230,6 +235,17 @@ func (p *watchPair) close() []string {
 		lines = append(lines[:20], fmt.Sprintf("and %d more", len(lines)-20))
 	}
 	return lines
+}
+
+// revisionOf names the revision of the event that the first difference is about.
+func revisionOf(judge []diff.Fact, line string) string {
+	event, _, _ := strings.Cut(line, ": ")
+	for _, f := range judge {
+		if f.Path == event+": kv.mod_revision" {
+			return f.String()
+		}
+	}
+	return "(no such event in etcd)"
 }
 
 // describe lists the watches that run, for a failure report.
