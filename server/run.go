@@ -58,6 +58,7 @@ func Run(p Process) int {
 		_, _ = io.WriteString(p.Stdout, VersionText(p.Program))
 		return exitOK
 	}
+	paceCollector()
 	logger := startLogger()
 	if err == nil {
 		var closer io.Closer

@@ -122,7 +122,7 @@ func (s *Server) rpcConfig(handler http.Handler) rpc.Config {
 	set, logger := s.cfg.RPC, s.logger.Named("rpc").Sugar()
 	c := rpc.Config{
 		HTTP: handler, MessageBytesMax: s.messageBytes(), StreamsMax: uint32(min(set.MaxStreams, math.MaxUint32)), KeepaliveMinTime: set.KeepaliveMinTime,
-		Observer: s.core.metrics.RPC, Log: func(msg string, kv ...any) { logger.Infow(msg, kv...) },
+		Observer: s.newSlowCalls(s.core.metrics.RPC, set.WarnUnary), Log: func(msg string, kv ...any) { logger.Infow(msg, kv...) },
 	}
 	if set.KeepaliveInterval > 0 && set.KeepaliveTimeout > 0 { // as etcd: with only one of them, gRPC's defaults hold
 		c.KeepaliveInterval, c.KeepaliveTimeout = set.KeepaliveInterval, set.KeepaliveTimeout

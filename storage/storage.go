@@ -116,9 +116,12 @@ func Open(dir string, o Options) (*Engine, error) {
 func (e *Engine) open(o Options) error {
 	opts := pebbleOptions(o, e.health)
 	opts.Lock = e.lock
+	gate := newGate()
+	opts.Experimental.CompactionScheduler = gate
 	if err := e.openPebble(opts); err != nil {
 		return fmt.Errorf("storage: open %s: %w", e.dir, err)
 	}
+	gate.open()
 	if err := e.load(); err != nil {
 		return errors.Join(err, e.closePebble())
 	}

@@ -138,7 +138,7 @@ func play(fs vfs.FS, ops []operation, p *progress) error {
 				return err
 			}
 			p.acked.Add(1)
-			if i%20 != 9 {
+			if i%10 != 9 {
 				continue
 			}
 			if err := r.engine.Flush(); err != nil { // as a full memtable would
