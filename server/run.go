@@ -58,7 +58,6 @@ func Run(p Process) int {
 		_, _ = io.WriteString(p.Stdout, VersionText(p.Program))
 		return exitOK
 	}
-	paceCollector()
 	logger := startLogger()
 	if err == nil {
 		var closer io.Closer
@@ -84,6 +83,7 @@ func (p *Process) serve(c *config.Config, logger *zap.Logger) int {
 		p.complain(logger, c, "failed to start", err)
 		return exitFailure
 	}
+	paceCollector() // from now on: while the index is built, collecting often would only slow the start
 	logger.Info("notifying init daemon")
 	if told, err := notifyInit("READY=1"); err != nil {
 		logger.Error("failed to notify systemd for readiness", zap.Error(err))

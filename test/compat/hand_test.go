@@ -58,77 +58,88 @@ func outcome(path string, resp any, err error) []diff.Fact {
 func TestRawCalls(t *testing.T) {
 	p := startPair(t, opponent(), "--unsafe-no-fsync")
 	for name, f := range map[string]observe{
-		"unknown method": func(t *testing.T, s *proc.Server) []diff.Fact {
-			err := s.Conn().Invoke(t.Context(), "/etcdserverpb.KV/Nothing", &emptypb.Empty{}, &emptypb.Empty{})
-			return outcome("call", nil, err)
-		},
-		"unknown service": func(t *testing.T, s *proc.Server) []diff.Fact {
-			err := s.Conn().Invoke(t.Context(), "/etcdserverpb.Nothing/Range", &emptypb.Empty{}, &emptypb.Empty{})
-			return outcome("call", nil, err)
-		},
-		"malformed path": func(t *testing.T, s *proc.Server) []diff.Fact {
-			err := s.Conn().Invoke(t.Context(), "/nothing", &emptypb.Empty{}, &emptypb.Empty{})
-			return outcome("call", nil, err)
-		},
-		"unary method as a stream": func(t *testing.T, s *proc.Server) []diff.Fact {
-			st, err := s.Conn().NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/etcdserverpb.KV/Range")
-			if err == nil {
-				st.SendMsg(&pb.RangeRequest{Key: []byte("a"), CountOnly: true})
-				st.CloseSend()
-				err = st.RecvMsg(&pb.RangeResponse{})
-			}
-			return outcome("first message", "ok", err)
-		},
+		"unknown method":                             invokeEmpty("/etcdserverpb.KV/Nothing"),
+		"unknown service":                            invokeEmpty("/etcdserverpb.Nothing/Range"),
+		"malformed path":                             invokeEmpty("/nothing"),
+		"unary method as a stream":                   unaryAsStream,
 		"empty metadata value of client-api-version": metadataCall("client-api-version", ""),
 		"client-api-version that is no UTF-8":        metadataCall("client-api-version", "\xff\xfe"),
 		"hasleader":                                  metadataCall("hasleader", "true"),
-		"gzip": func(t *testing.T, s *proc.Server) []diff.Fact {
-			resp, err := pb.NewKVClient(s.Conn()).Range(t.Context(), &pb.RangeRequest{Key: []byte("a")}, grpc.UseCompressor(gzip.Name))
-			return outcome("call", resp.GetCount(), err)
-		},
-		"bytes that are no message": func(t *testing.T, s *proc.Server) []diff.Fact {
-			err := s.Conn().Invoke(t.Context(), "/etcdserverpb.KV/Range", []byte{0x0a, 0xff, 0xff}, &pb.RangeResponse{}, grpc.ForceCodec(rawCodec{}))
-			// Every protobuf runtime words this in its own way.
-			return []diff.Fact{{Path: "code", Value: status.Code(err).String()}}
-		},
-		"unknown fields in a request": func(t *testing.T, s *proc.Server) []diff.Fact {
-			req := &pb.RangeRequest{Key: []byte("a")}
-			req.ProtoReflect().SetUnknown([]byte{0xf8, 0x07, 0x01})
-			resp, err := pb.NewKVClient(s.Conn()).Range(t.Context(), req)
-			return outcome("call", resp.GetCount(), err)
-		},
-		"cancelled by the client": func(t *testing.T, s *proc.Server) []diff.Fact {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			st, err := pb.NewWatchClient(s.Conn()).Watch(ctx)
-			if err != nil {
-				return outcome("open", nil, err)
-			}
-			cancel()
-			_, err = st.Recv()
-			return outcome("recv", nil, err)
-		},
-		"health": func(t *testing.T, s *proc.Server) []diff.Fact {
-			var facts []diff.Fact
-			for _, name := range []string{"", "etcdserverpb.KV", "nothing"} {
-				resp, err := healthpb.NewHealthClient(s.Conn()).Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
-				facts = append(facts, outcome("check "+name, resp.GetStatus(), err)...)
-			}
-			st, err := healthpb.NewHealthClient(s.Conn()).Watch(t.Context(), &healthpb.HealthCheckRequest{})
-			if err != nil {
-				return outcome("watch", nil, err)
-			}
-			resp, err := st.Recv()
-			return append(facts, outcome("watch", resp.GetStatus(), err)...)
-		},
-		"response metadata": func(t *testing.T, s *proc.Server) []diff.Fact {
-			var header, trailer metadata.MD
-			_, err := pb.NewKVClient(s.Conn()).Range(t.Context(), &pb.RangeRequest{Key: []byte("a")}, grpc.Header(&header), grpc.Trailer(&trailer))
-			return append(outcome("call", "ok", err), diff.Fact{Path: "header", Value: fmt.Sprint(header)}, diff.Fact{Path: "trailer", Value: fmt.Sprint(trailer)})
-		},
+		"gzip":                                       compressed,
+		"bytes that are no message":                  noMessage,
+		"unknown fields in a request":                unknownFields,
+		"cancelled by the client":                    cancelled,
+		"health":                                     health,
+		"response metadata":                          responseMetadata,
 	} {
 		t.Run(name, func(t *testing.T) { compareBoth(t, p, f) })
 	}
+}
+
+func invokeEmpty(path string) observe {
+	return func(t *testing.T, s *proc.Server) []diff.Fact {
+		return outcome("call", nil, s.Conn().Invoke(t.Context(), path, &emptypb.Empty{}, &emptypb.Empty{}))
+	}
+}
+
+func unaryAsStream(t *testing.T, s *proc.Server) []diff.Fact {
+	st, err := s.Conn().NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/etcdserverpb.KV/Range")
+	if err == nil {
+		st.SendMsg(&pb.RangeRequest{Key: []byte("a"), CountOnly: true})
+		st.CloseSend()
+		err = st.RecvMsg(&pb.RangeResponse{})
+	}
+	return outcome("first message", "ok", err)
+}
+
+func compressed(t *testing.T, s *proc.Server) []diff.Fact {
+	resp, err := pb.NewKVClient(s.Conn()).Range(t.Context(), &pb.RangeRequest{Key: []byte("a")}, grpc.UseCompressor(gzip.Name))
+	return outcome("call", resp.GetCount(), err)
+}
+
+func noMessage(t *testing.T, s *proc.Server) []diff.Fact {
+	err := s.Conn().Invoke(t.Context(), "/etcdserverpb.KV/Range", []byte{0x0a, 0xff, 0xff}, &pb.RangeResponse{}, grpc.ForceCodec(rawCodec{}))
+	// Every protobuf runtime words this in its own way.
+	return []diff.Fact{{Path: "code", Value: status.Code(err).String()}}
+}
+
+func unknownFields(t *testing.T, s *proc.Server) []diff.Fact {
+	req := &pb.RangeRequest{Key: []byte("a")}
+	req.ProtoReflect().SetUnknown([]byte{0xf8, 0x07, 0x01})
+	resp, err := pb.NewKVClient(s.Conn()).Range(t.Context(), req)
+	return outcome("call", resp.GetCount(), err)
+}
+
+func cancelled(t *testing.T, s *proc.Server) []diff.Fact {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	st, err := pb.NewWatchClient(s.Conn()).Watch(ctx)
+	if err != nil {
+		return outcome("open", nil, err)
+	}
+	cancel()
+	_, err = st.Recv()
+	return outcome("recv", nil, err)
+}
+
+func health(t *testing.T, s *proc.Server) []diff.Fact {
+	var facts []diff.Fact
+	for _, name := range []string{"", "etcdserverpb.KV", "nothing"} {
+		resp, err := healthpb.NewHealthClient(s.Conn()).Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
+		facts = append(facts, outcome("check "+name, resp.GetStatus(), err)...)
+	}
+	st, err := healthpb.NewHealthClient(s.Conn()).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		return outcome("watch", nil, err)
+	}
+	resp, err := st.Recv()
+	return append(facts, outcome("watch", resp.GetStatus(), err)...)
+}
+
+func responseMetadata(t *testing.T, s *proc.Server) []diff.Fact {
+	var header, trailer metadata.MD
+	_, err := pb.NewKVClient(s.Conn()).Range(t.Context(), &pb.RangeRequest{Key: []byte("a")}, grpc.Header(&header), grpc.Trailer(&trailer))
+	return append(outcome("call", "ok", err), diff.Fact{Path: "header", Value: fmt.Sprint(header)}, diff.Fact{Path: "trailer", Value: fmt.Sprint(trailer)})
 }
 
 func metadataCall(key, value string) observe {
