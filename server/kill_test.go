@@ -166,14 +166,23 @@ type process struct {
 	done chan error
 }
 
+// freeAddress chooses a port below the range that the system hands out by itself, so that no connection takes it while the
+// server is down, and claims it against other test processes by a name that the system gives back when this one ends.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 2000 {
+		port := 12000 + rand.IntN(20000)
+		if _, err := net.Listen("unix", fmt.Sprintf("@quorate-test-port-%d", port)); err != nil {
+			continue
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port from 12000 to 31999")
+	return ""
 }
 
 // startProcess starts a server on dir and waits until it is healthy.

@@ -7,6 +7,7 @@ package k8s
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -63,14 +64,23 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// freeAddress chooses a port below the range that the system hands out by itself, so that no connection takes it while the
+// server is down, and claims it against other test processes by a name that the system gives back when this one ends.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 2000 {
+		port := 12000 + rand.IntN(20000)
+		if _, err := net.Listen("unix", fmt.Sprintf("@quorate-test-port-%d", port)); err != nil {
+			continue
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port from 12000 to 31999")
+	return ""
 }
 
 // startServer runs a fresh server and returns a client of it.

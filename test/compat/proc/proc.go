@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -176,17 +177,43 @@ func (s *Server) exec(bin string) error {
 	return <-started
 }
 
+// Servers listen below the range that the system hands out by itself, so that no connection takes a port between its choice
+// and its use.
+const (
+	portFirst = 12000
+	portLast  = 31999
+)
+
+// freePorts chooses ports that no other test process chooses: each is claimed by a name that the system gives back when
+// this process ends.
 func freePorts(n int) ([]int, error) {
 	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 2000 {
+		port := portFirst + rand.IntN(portLast-portFirst+1)
+		claim, err := net.Listen("unix", fmt.Sprintf("@quorate-test-port-%d", port))
 		if err != nil {
-			return nil, err
+			continue // another test has it
 		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			claim.Close()
+			continue
+		}
+		l.Close()
+		claims.Lock()
+		claims.held = append(claims.held, claim)
+		claims.Unlock()
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("no %d free ports from %d to %d", n, portFirst, portLast)
+}
+
+// claims keeps the claimed names until this process ends.
+var claims struct {
+	sync.Mutex
+	held []net.Listener
 }
 
 // awaitReady polls until a Status names a leader and a linearizable read succeeds.
