@@ -34,7 +34,7 @@ type walker struct {
 	// revision the one that etcd keeps from compaction time, on both servers.
 	physical bool
 	step     int
-	slack    int64 // seconds that the deadlines of leases may be apart
+	slack    int64    // seconds that the deadlines of leases may be apart
 	recent   []string // the last operations
 	log      io.Writer
 }
