@@ -9,6 +9,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/httpapi"
 	"quorate.dev/quorate/leader"
+	"quorate.dev/quorate/member"
 	"quorate.dev/quorate/mvcc"
 	"quorate.dev/quorate/state"
 	"quorate.dev/quorate/storage"
@@ -43,6 +44,7 @@ func (m *machine) Apply(cmds []command.Command, results []command.Result) error 
 	}
 	m.hub.Publish(effects.Events)
 	m.duties.Apply(m.leaseChanges(effects.Leases))
+	m.noteMembers(effects.Changes)
 	if effects.Members {
 		m.noteVersion()
 	}
@@ -67,9 +69,27 @@ func (m *machine) noteVersion() {
 	case m.version == "":
 		m.version = v
 		m.logger.Info("set initial cluster version", zap.String("cluster-version", v))
+		m.noteCapabilities(v)
 	default:
-		m.logger.Info("cluster version is updated", zap.String("from", m.version), zap.String("cluster-version", v))
+		from := m.version
 		m.version = v
+		m.logger.Info("cluster version is updated", zap.String("from", from), zap.String("cluster-version", v))
+		m.noteCapabilities(v)
+	}
+}
+
+// noteCapabilities logs what follows from a cluster version.
+func (m *machine) noteCapabilities(version string) {
+	m.logger.Info("enabled capabilities for version", zap.String("cluster-version", version))
+	m.logger.Info("updated storage version", zap.String("new-storage-version", version))
+}
+
+// noteMembers logs who joined.
+func (m *machine) noteMembers(changes []member.Change) {
+	for _, c := range changes {
+		if c.Kind == member.Added {
+			m.logger.Info("added member", zap.Stringer("added-peer-id", c.Member.ID), zap.Strings("added-peer-peer-urls", c.Member.PeerURLs), zap.Bool("is-learner", c.Member.IsLearner))
+		}
 	}
 }
 

@@ -71,6 +71,11 @@ func (s *Server) messageBytes() int {
 func (s *Server) startHost() (err error) {
 	c := &s.core
 	s.logger.Info("starting local member", zap.Stringer("local-member-id", c.identity.member), zap.Stringer("cluster-id", c.identity.cluster))
+	s.logger.Info("starting etcd server", zap.Stringer("local-member-id", c.identity.member), zap.String("local-server-version", config.EtcdVersion),
+		zap.String("cluster-version", c.machine.View().Members.Version()))
+	if len(c.machine.View().Members.Members()) <= 1 {
+		s.logger.Info("started as single-node; fast-forwarding election ticks", zap.Stringer("local-member-id", c.identity.member), zap.Int("election-ticks", s.cfg.ElectionTicks()))
+	}
 	c.host, err = node.Start(node.Config{
 		Member: c.identity.member, Log: c.log, HardState: c.past.hard, Entries: c.past.entries, ConfState: c.machine.ConfState(),
 		Machine: &machine{state: c.machine, hub: c.hub, duties: c.duties, compacts: c.compacts, counts: c.counts, slow: s.cfg.RPC.WarnApply, logger: s.logger, version: c.machine.View().Members.Version()},

@@ -99,12 +99,15 @@ func (s *Server) found() error {
 	id := s.core.identity
 	s.logger.Info("Initialize and start etcd server", zap.String("data-dir", s.dir.path))
 	s.logger.Info("bootstrapping cluster", zap.Stringer("local-member-id", id.member), zap.Stringer("cluster-id", id.cluster))
+	s.logger.Info("bootstrapping storage", zap.String("log", s.dir.log), zap.String("store", s.dir.store))
+	s.logger.Info("bootstrapping raft", zap.Stringer("local-member-id", id.member))
 	self := member.Member{ID: id.member, Name: s.cfg.Member.Name, PeerURLs: config.URLStrings(s.cfg.Cluster.AdvertisePeer)}
 	hard, entries, err := node.Bootstrap(s.core.log, []node.Peer{{ID: id.member, Context: self.JSON()}})
 	if err != nil {
 		return err
 	}
 	s.core.past = history{hard: hard, entries: entries}
+	s.logger.Info("bootstrap successfully", zap.Stringer("local-member-id", id.member), zap.Stringer("cluster-id", id.cluster))
 	return nil
 }
 

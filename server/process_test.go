@@ -234,8 +234,9 @@ func TestStartAndStopLines(t *testing.T) {
 	}
 	last := -1
 	for _, line := range []string{"Running: ", "configuring peer listeners", "configuring client listeners", "starting an etcd server", "opened backend db",
-		"bootstrapping cluster", "starting local member", "serving peer traffic", "published local member to cluster through raft",
-		"ready to serve client requests", "serving client traffic insecurely; this is strongly discouraged!", "notifying init daemon",
+		"bootstrapping cluster", "bootstrapping storage", "bootstrapping raft", "bootstrap successfully", "starting local member", "starting etcd server",
+		"fast-forwarding election ticks", "now serving peer/client/metrics", "serving peer traffic", "published local member to cluster through raft",
+		"ready to serve client requests", "grpc service status changed", "serving client traffic insecurely; this is strongly discouraged!", "notifying init daemon",
 		"received signal; shutting down", "closing etcd server", "closed etcd server"} {
 		at := bytes.Index(text, []byte(line))
 		if at < 0 || at < last {

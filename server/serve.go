@@ -54,6 +54,8 @@ func methods() []httpapi.Method {
 // servePeers opens the addresses that answer before the member is ready: those of peers and of monitoring.
 func (s *Server) servePeers(context.Context) error {
 	s.front = s.newFront()
+	s.logger.Info("now serving peer/client/metrics", zap.Stringer("local-member-id", s.core.identity.member),
+		zap.Strings("initial-advertise-peer-urls", config.URLStrings(s.cfg.Cluster.AdvertisePeer)), zap.Strings("advertise-client-urls", config.URLStrings(s.cfg.Cluster.AdvertiseClient)))
 	s.serveAll(s.addrs.peer, s.front.Peer(), "serving peer traffic")
 	s.serveAll(s.addrs.metrics, s.front.Monitor(), "serving metrics")
 	return nil
@@ -98,6 +100,7 @@ func (s *Server) serveRPC() error {
 	}
 	s.core.calls.Store(server)
 	services := grpcapi.Register(server, s.backend())
+	s.logger.Info("grpc service status changed", zap.String("service", ""), zap.String("status", "SERVING"))
 	s.onStop("services", func(context.Context) error { services.Close(); return nil })
 	s.onStop("gRPC server", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, drainTime)
