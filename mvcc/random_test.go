@@ -19,16 +19,20 @@ import (
 
 // rig is a store on an engine in memory, driven as the state machine drives it.
 type rig struct {
-	t     testing.TB
-	fs    vfs.FS
-	e     *storage.Engine
-	s     *mvcc.Store
-	b     *storage.Batch
-	index ids.Index
+	memTable int64
+	t        testing.TB
+	fs       vfs.FS
+	e        *storage.Engine
+	s        *mvcc.Store
+	b        *storage.Batch
+	index    ids.Index
 }
 
-func newRig(t testing.TB) *rig {
-	r := &rig{t: t, fs: vfs.NewMem()}
+func newRig(t testing.TB) *rig { return newRigWith(t, 0) }
+
+// newRigWith is newRig on an engine with memtables of a given size, 0 for the default.
+func newRigWith(t testing.TB, memTable int64) *rig {
+	r := &rig{t: t, fs: vfs.NewMem(), memTable: memTable}
 	r.open()
 	t.Cleanup(func() { require.NoError(t, r.e.Close()) })
 	return r
@@ -36,7 +40,7 @@ func newRig(t testing.TB) *rig {
 
 func (r *rig) open() {
 	var err error
-	r.e, err = storage.Open("store", storage.Options{FS: r.fs})
+	r.e, err = storage.Open("store", storage.Options{FS: r.fs, MemTableBytes: r.memTable})
 	require.NoError(r.t, err)
 	r.s, err = mvcc.Open(r.e)
 	require.NoError(r.t, err)
