@@ -65,15 +65,16 @@ func TestAllocations(t *testing.T) {
 	txn := kubernetesTxn(r.s, 5)
 	budget(t, "transaction", 7, func() {
 		tx := r.s.Begin(r.b)
-		txn.Compare[0].Number = wire.ModRevisionOf(current(r.s, 5))
-		_, err := tx.Txn(txn, grantedID)
+		resp, err := tx.Txn(txn, grantedID)
 		require.NoError(t, err)
+		require.True(t, resp.Succeeded)
 		tx.End()
+		txn.Compare[0].Number = int64(r.s.Revision())
 	})
 }
 
 func current(s *mvcc.Store, i int) []byte {
-	kv, _ := s.Current(benchKey(i))
+	kv, _, _ := s.View().Get(benchKey(i))
 	return kv
 }
 
@@ -254,12 +255,12 @@ func BenchmarkTxnKubernetes(b *testing.B) {
 	r := million(b)
 	txn := kubernetesTxn(r.s, 1)
 	for i := range b.N {
-		txn.Compare[0].Number = wire.ModRevisionOf(current(r.s, 1))
 		tx := r.s.Begin(r.b)
 		if resp, err := tx.Txn(txn, grantedID); err != nil || !resp.Succeeded {
 			b.Fatal(err)
 		}
 		tx.End()
+		txn.Compare[0].Number = int64(r.s.Revision())
 		if i%100 == 99 {
 			r.publishUncounted(b)
 		}

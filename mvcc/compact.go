@@ -52,15 +52,15 @@ func (s *Store) Scrub(b *storage.Batch, max int) (more bool) {
 // above its main revision and the version below it at that revision. So versions that are due go first, and whatever is
 // behind a version that goes has gone before it, but for tombstones that stayed in the chain below.
 func (s *Store) scrubOne(b *storage.Batch) bool {
-	if next, ok := s.garbage.versions.peek(); ok && next.main <= s.compacted {
+	if g, ok := s.garbage.versions.peek(); ok && g.v.main <= s.compacted {
 		s.garbage.versions.pop()
-		s.erase(b, next.prev.Load())
-		next.prev.Store(nil)
+		s.erase(b, g.e, g.v.prev.Load())
+		g.v.prev.Store(nil)
 		return true
 	}
 	if g, ok := s.garbage.tombstones.peek(); ok && g.v.main < s.compacted {
 		s.garbage.tombstones.pop()
-		s.erase(b, g.v)
+		s.erase(b, g.e, g.v)
 		// A tombstone below a newer version stays in memory until that version goes: it says "no value" as well as the
 		// end of the chain does.
 		if g.e.head.Load() == g.v {
@@ -72,10 +72,10 @@ func (s *Store) scrubOne(b *storage.Batch) bool {
 	return false
 }
 
-// erase deletes the record of v from the engine.
-func (s *Store) erase(b *storage.Batch, v *version) {
-	var buf [1 + tombstoneBytes]byte
-	b.Delete(recordKey(buf[:0], v.main, v.sub, v.tombstone()))
+// erase deletes the record of a version of e from the engine.
+func (s *Store) erase(b *storage.Batch, e *entry, v *version) {
+	s.disk.key = recordKey(s.disk.key[:0], e.key, v)
+	b.Delete(s.disk.key)
 	s.stats.Revisions--
 	s.stats.RetainedBytes -= v.size()
 }

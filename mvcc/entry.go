@@ -11,7 +11,8 @@ import (
 // record holds the wire form of a KeyValue in memory, or only its size once the memory was given back. It is the one place
 // that knows where those bytes live.
 //
-// Invariant: get returns nil or all the bytes, never something between; once nil it stays nil.
+// Invariant: get returns nil or all the bytes, never something between. A current version whose bytes were left on disk at
+// a restart gets them once (Store.Warm); a superseded one loses them for good.
 type record struct {
 	p atomic.Pointer[byte]
 	n uint32 // length in bytes, of the record on disk as well
@@ -39,6 +40,7 @@ type version struct {
 	sub    uint32
 	main   ids.Revision
 	create ids.Revision
+	lease  ids.LeaseID
 	number int64 // KeyValue.version; 0 for a tombstone
 	// prev is the next older version. The writer cuts it when nothing at or above the compacted revision can need what is
 	// behind it.
@@ -86,7 +88,7 @@ func (e *entry) push(v *version) {
 // newVersion makes the version of a KeyValue, whose wire form it returns as well and keeps.
 func newVersion(kv *wire.KeyValue, sub uint32) (*version, []byte) {
 	b := wire.AppendKeyValue(make([]byte, 0, kv.Size()), kv)
-	v := &version{sub: sub, main: ids.Revision(kv.ModRevision), create: ids.Revision(kv.CreateRevision), number: kv.Version}
+	v := &version{sub: sub, main: ids.Revision(kv.ModRevision), create: ids.Revision(kv.CreateRevision), number: kv.Version, lease: ids.LeaseID(kv.Lease)}
 	v.kv.set(b)
 	return v, b
 }

@@ -93,7 +93,7 @@ func (v *View) Events(from, to ids.Revision, maxBytes int, match func(key []byte
 		return nil, from, nil
 	}
 	var low, high [1 + tombstoneBytes]byte
-	it, err := v.disk.Iter(recordKey(low[:0], from, 0, false), recordKey(high[:0], to+1, 0, false))
+	it, err := v.disk.Iter(recordBound(low[:0], from), recordBound(high[:0], to+1))
 	if err != nil {
 		return nil, from, err
 	}
@@ -132,10 +132,11 @@ func (c *catchup) read(it *storage.Iter, to ids.Revision) error {
 	var now *EventBatch
 	at := ids.Revision(0)
 	for ok := it.First(); ok; ok = it.Next() {
-		main, sub, tombstone, err := parseRevision(it.Key()[1:])
+		rec, err := parseRecord(it.Key()[1:])
 		if err != nil {
 			return err
 		}
+		main := rec.main
 		if main != at {
 			c.close(now)
 			if now = nil; c.full() {
@@ -144,16 +145,18 @@ func (c *catchup) read(it *storage.Iter, to ids.Revision) error {
 			}
 			at = main
 		}
+		if c.seen += len(it.Key()); c.match != nil && rec.key != nil && !c.match(rec.key) {
+			continue
+		}
 		kv := it.Value()
-		c.seen += len(kv) + revisionBytes
-		key := wire.KeyOf(kv)
-		if c.match != nil && !c.match(key) {
+		c.seen += len(kv)
+		if c.match != nil && rec.key == nil && !c.match(wire.KeyOf(kv)) {
 			continue
 		}
 		if now == nil {
 			now = &EventBatch{Revision: main}
 		}
-		if err := c.add(now, kv, main, sub, tombstone); err != nil {
+		if err := c.add(now, kv, main, rec.sub, rec.tombstone); err != nil {
 			return err
 		}
 	}

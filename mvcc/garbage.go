@@ -6,12 +6,12 @@ package mvcc
 // successor's main revision. A tombstone goes with a compaction above its own: one exactly at the compacted revision stays,
 // so that a watch that starts there sees it (source: etcd v3.7 server/storage/mvcc/key_index.go).
 type garbage struct {
-	versions   queue[*version] // successors: what they follow is the garbage
+	versions   queue[grave] // successors: what they follow is the garbage
 	tombstones queue[grave]
 	pending    bool // a compaction is not finished
 }
 
-// grave is a tombstone and its key.
+// grave is a version and its key.
 type grave struct {
 	e *entry
 	v *version

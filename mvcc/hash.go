@@ -66,7 +66,7 @@ func lastRevision(r storage.Reader) (ids.Revision, error) {
 	}
 	last := ids.Revision(1)
 	if it.Last() {
-		last, _, _, err = parseRevision(it.Key()[1:])
+		last, _, _, err = parseRevision(storage.RevisionKey(it.Key()[1:]))
 	}
 	if closing := it.Close(); err == nil {
 		err = closing
@@ -90,9 +90,8 @@ type keep struct {
 
 func newestUpTo(r storage.Reader, upper ids.Revision) (keep, error) {
 	k := keep{newest: map[string]change{}}
-	err := eachRecord(r, upper, func(_, value []byte, c change) {
-		key := wire.KeyOf(value)
-		k.newest[string(key)] = c
+	err := eachRecord(r, upper, func(it *storage.Iter, rec *recordOf) {
+		k.newest[string(rec.userKey(it))] = rec.change
 	})
 	for _, c := range k.newest {
 		switch {
@@ -105,8 +104,14 @@ func newestUpTo(r storage.Reader, upper ids.Revision) (keep, error) {
 	return k, err
 }
 
-func (k *keep) holds(value []byte, c change) bool {
-	return k.newest[string(wire.KeyOf(value))] == c
+func (k *keep) holds(key []byte, c change) bool { return k.newest[string(key)] == c }
+
+// userKey is the key of the record that it is at.
+func (r *recordOf) userKey(it *storage.Iter) []byte {
+	if r.key != nil {
+		return r.key
+	}
+	return wire.KeyOf(it.Value())
 }
 
 // hashRecords hashes the records up to upper for a compaction at compacted. A compaction's own hash counts a tombstone at
@@ -123,28 +128,29 @@ func hashRecords(r storage.Reader, compacted, upper ids.Revision, compaction boo
 		}
 	}
 	sum := crc32.Checksum([]byte(bucketName), castagnoli)
-	err = eachRecord(r, upper, func(key, value []byte, c change) {
-		if c.main <= compacted && (c.tombstone || !k.holds(value, c)) {
+	err = eachRecord(r, upper, func(it *storage.Iter, rec *recordOf) {
+		if rec.main <= compacted && (rec.tombstone || !k.holds(rec.userKey(it), rec.change)) {
 			return
 		}
-		sum = crc32.Update(crc32.Update(sum, castagnoli, key), castagnoli, value)
+		sum = crc32.Update(sum, castagnoli, storage.RevisionKey(it.Key()[1:]))
+		sum = crc32.Update(sum, castagnoli, it.Value())
 	})
 	return Hash{Hash: sum, Compacted: compacted, Revision: upper}, err
 }
 
-// eachRecord calls f for every record up to upper in revision order. The arguments are valid during the call.
-func eachRecord(r storage.Reader, upper ids.Revision, f func(key, value []byte, c change)) error {
+// eachRecord calls f for every record up to upper in revision order. The arguments are valid during the call, and values are
+// read only when f asks for them.
+func eachRecord(r storage.Reader, upper ids.Revision, f func(it *storage.Iter, rec *recordOf)) error {
 	it, err := r.Iter(storage.BucketBounds(storage.BucketKey))
 	if err != nil {
 		return err
 	}
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		var c change
-		key := it.Key()[1:]
-		if c.main, c.sub, c.tombstone, err = parseRevision(key); err != nil || c.main > upper {
+		var rec recordOf
+		if rec, err = parseRecord(it.Key()[1:]); err != nil || rec.main > upper {
 			break
 		}
-		f(key, it.Value(), c)
+		f(it, &rec)
 	}
 	if failed := it.Err(); failed != nil {
 		err = failed

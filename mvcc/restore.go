@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,11 +12,12 @@ import (
 	"quorate.dev/quorate/wire"
 )
 
-// Open rebuilds the store from its records, reading the key bucket once in revision order, and publishes the first View. A
-// compaction that was scheduled and not finished goes on with the next Scrub. It fails when the disk does, or with a
-// message that names the record when the records contradict each other.
+// Open rebuilds the store from the keys of its records, going over the key bucket once in revision order, and publishes the
+// first View. Values stay on disk until they are asked for or Warm fetches them. A compaction that was scheduled and not
+// finished goes on with the next Scrub. It fails when the disk does, or with a message that names the record when the records
+// contradict each other.
 func Open(r storage.Reader) (*Store, error) {
-	s := &Store{disk: r, rev: 1, floor: new(atomic.Int64), table: newTable(), pins: new(pins), live: newTree(), dead: newTree()}
+	s := &Store{disk: disk{Reader: r}, rev: 1, floor: new(atomic.Int64), table: newTable(), pins: new(pins), live: newTree(), dead: newTree()}
 	scheduled, finished, err := compactions(r)
 	if err != nil {
 		return nil, err
@@ -30,11 +32,12 @@ func Open(r storage.Reader) (*Store, error) {
 	s.work.root = s.live.root
 	// The key set is exact from the last change that is still known, which is at most the current revision.
 	s.work.last = s.rev
+	s.disk.cold = cold{end: s.rev, done: s.stats.Keys == 0}
 	s.Publish()
 	return s, nil
 }
 
-// load reads every record. The index is changed as if the records were written now, but for the two trees, which are built
+// load reads the key of every record. The index is changed as if the records were written now, but for the two trees, which are built
 // at once when all keys are known.
 func (s *Store) load(r storage.Reader) error {
 	it, err := r.Iter(storage.BucketBounds(storage.BucketKey))
@@ -43,7 +46,7 @@ func (s *Store) load(r storage.Reader) error {
 	}
 	l := loader{s: s}
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		err = l.add(it.Key()[1:], it.Value())
+		err = l.add(it)
 	}
 	if failed := it.Err(); failed != nil {
 		err = failed
@@ -63,38 +66,50 @@ type loader struct {
 	entries []*entry
 }
 
-func (l *loader) add(key, value []byte) error {
-	main, sub, tombstone, err := parseRevision(key)
+func (l *loader) add(it *storage.Iter) error {
+	rec, err := parseRecord(it.Key()[1:])
 	if err != nil {
 		return err
 	}
+	v := &version{sub: rec.sub, main: rec.main, create: rec.create, number: rec.number, lease: rec.lease}
+	v.kv.n = uint32(rec.size)
+	key := rec.key
+	if key == nil || rec.tombstone {
+		value := it.Value()
+		if err := checkRecord(&rec, value); err != nil {
+			return err
+		}
+		key, v.kv.n = wire.KeyOf(value), uint32(len(value))
+	}
+	l.index(key, v)
+	return nil
+}
+
+// checkRecord compares a record's value with what its engine key says.
+func checkRecord(rec *recordOf, value []byte) error {
 	var kv wire.KeyValue
 	if err := kv.Unmarshal(value); err != nil || len(kv.Key) == 0 {
-		return fmt.Errorf("mvcc: the record of revision %d_%d is no key-value (%v): the store is damaged; restore it from a snapshot or another member", main, sub, err)
+		return fmt.Errorf("mvcc: the record of revision %d_%d is no key-value (%v): the store is damaged; restore it from a snapshot or another member", rec.main, rec.sub, err)
 	}
-	if !tombstone && (kv.ModRevision != int64(main) || kv.Version <= 0) {
-		return fmt.Errorf("mvcc: the record of revision %d_%d says mod_revision %d and version %d: the store is damaged; restore it from a snapshot or another member", main, sub, kv.ModRevision, kv.Version)
+	if rec.key != nil && !bytes.Equal(kv.Key, rec.key) {
+		return fmt.Errorf("mvcc: the record of revision %d_%d is of key %q and holds key %q: the store is damaged; restore it from a snapshot or another member", rec.main, rec.sub, rec.key, kv.Key)
 	}
-	v := &version{sub: sub, main: main, create: ids.Revision(kv.CreateRevision), number: kv.Version}
-	v.kv.n = uint32(len(value))
-	if tombstone {
-		v.create, v.number = 0, 0
-	} else {
-		v.kv.set(append(make([]byte, 0, len(value)), value...))
+	if !rec.tombstone && (len(value) != rec.size || kv.ModRevision != int64(rec.main) || kv.CreateRevision != int64(rec.create) || kv.Version != rec.number || kv.Lease != int64(rec.lease)) {
+		return fmt.Errorf("mvcc: the record of revision %d_%d says create_revision %d, mod_revision %d, version %d, lease %d in %d bytes, and its key create_revision %d, version %d, lease %d in %d bytes: the store is damaged; restore it from a snapshot or another member",
+			rec.main, rec.sub, kv.CreateRevision, kv.ModRevision, kv.Version, kv.Lease, len(value), rec.create, rec.number, int64(rec.lease), rec.size)
 	}
-	l.index(&kv, v)
 	return nil
 }
 
 // index is Store.index without the trees.
-func (l *loader) index(kv *wire.KeyValue, v *version) {
+func (l *loader) index(key []byte, v *version) {
 	s := l.s
 	s.rev = v.main
 	s.stats.Revisions++
 	s.stats.RetainedBytes += v.size()
-	e := s.table.find(textOf(kv.Key))
+	e := s.table.find(textOf(key))
 	if e == nil {
-		e = &entry{key: string(kv.Key)}
+		e = &entry{key: string(key)}
 		e.push(v)
 		s.table.insert(e)
 		l.entries = append(l.entries, e)
@@ -102,8 +117,7 @@ func (l *loader) index(kv *wire.KeyValue, v *version) {
 		old := e.head.Load()
 		e.push(v)
 		if old.live() {
-			old.kv.drop()
-			s.garbage.versions.push(v)
+			s.garbage.versions.push(grave{e, v})
 		}
 	}
 	if v.tombstone() {
@@ -133,8 +147,86 @@ func (s *Store) Leases(f func(id ids.LeaseID, key []byte)) {
 	var c cursor
 	c.seek(s.live.root, "")
 	for e := c.next(); e != nil; e = c.next() {
-		if id := wire.LeaseOf(e.head.Load().kv.get()); id != 0 {
-			f(ids.LeaseID(id), bytesOf(e.key))
+		if id := e.head.Load().lease; id != 0 {
+			f(id, bytesOf(e.key))
 		}
 	}
+}
+
+// cold says what Warm has still to look at: the records of revisions from next to end, which were on disk at Open.
+type cold struct {
+	next, end ids.Revision
+	done      bool
+}
+
+// warmBytes bounds one step of Warm besides its number of records.
+const warmBytes = 256 << 10
+
+// Warming says whether Warm may have values to fetch.
+func (s *Store) Warming() bool { return !s.disk.cold.done }
+
+// Warm fetches the values of current versions that a restart left on disk, looking at no more than max records, and says
+// whether there may be more. Readers need not wait for it: what is not in memory yet they read themselves. It writes nothing.
+// No Tx may be open. Errors are failures of the disk, or name a damaged record.
+func (s *Store) Warm(max int) (more bool, err error) {
+	c := &s.disk.cold
+	if c.done {
+		return false, nil
+	}
+	var low, high [1 + tombstoneBytes]byte
+	it, err := s.disk.Iter(recordBound(low[:0], c.next), recordBound(high[:0], c.end+1))
+	if err != nil {
+		return false, err
+	}
+	more, err = s.warm(it, max)
+	if closing := it.Close(); err == nil {
+		err = closing
+	}
+	c.done = !more
+	return more && err == nil, err
+}
+
+func (s *Store) warm(it *storage.Iter, max int) (more bool, err error) {
+	bytes := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		rec, err := parseRecord(it.Key()[1:])
+		if err != nil {
+			return false, err
+		}
+		// Revisions are never divided, so that the next step knows where to begin.
+		if rec.sub == 0 && (max <= 0 || bytes >= warmBytes) {
+			s.disk.cold.next = rec.main
+			return true, nil
+		}
+		max--
+		if rec.tombstone {
+			continue
+		}
+		v := s.awaiting(&rec, it)
+		if v == nil {
+			continue
+		}
+		value := it.Value()
+		if err := it.Err(); err != nil {
+			return false, err
+		}
+		if err := checkRecord(&rec, value); err != nil {
+			return false, err
+		}
+		v.kv.set(append(make([]byte, 0, len(value)), value...))
+		bytes += len(value)
+	}
+	return false, it.Err()
+}
+
+// awaiting returns the version that a record belongs to if it is current and its value is not in memory.
+func (s *Store) awaiting(rec *recordOf, it *storage.Iter) *version {
+	e := s.table.find(textOf(rec.userKey(it)))
+	if e == nil {
+		return nil
+	}
+	if v := e.head.Load(); v.main == rec.main && v.sub == rec.sub && v.kv.get() == nil {
+		return v
+	}
+	return nil
 }

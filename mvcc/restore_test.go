@@ -22,6 +22,12 @@ func revKey(main, sub byte, tail string) []byte {
 	return append(k, tail...)
 }
 
+// tailOf is what follows a revision key in the engine key of a live version: create_revision, version, lease and length of the
+// value, each below 128, and the key.
+func tailOf(create, version, lease, size byte, key string) string {
+	return string([]byte{'k', create, version, lease, size}) + key
+}
+
 // openWith opens a store on the given records of the key and meta buckets.
 func openWith(t *testing.T, records map[string][]byte) (*mvcc.Store, error) {
 	e, err := storage.Open("store", storage.Options{FS: vfs.NewMem()})
@@ -51,18 +57,26 @@ func TestOpenAfterCompaction(t *testing.T) {
 // TestOpenRefusesDamage checks that records which contradict themselves are named, not skipped.
 func TestOpenRefusesDamage(t *testing.T) {
 	good := wire.AppendKeyValue(nil, &wire.KeyValue{Key: []byte("a"), CreateRevision: 2, ModRevision: 2, Version: 1})
+	size := byte(len(good))
 	for name, c := range map[string]struct {
 		key   []byte
 		value []byte
 		text  string
 	}{
-		"short key":      {revKey(2, 0, "")[:16], good, "is not a revision key"},
-		"mark":           {revKey(2, 0, "x"), good, "is not a revision key"},
-		"separator":      {bytes.Replace(revKey(2, 0, ""), []byte("_"), []byte("-"), 1), good, "is not a revision key"},
-		"negative":       {append([]byte{0x80}, revKey(2, 0, "")[1:]...), good, "out of range"},
-		"no key":         {revKey(2, 0, ""), nil, "revision 2_0 is no key-value"},
-		"malformed":      {revKey(2, 1, ""), good[:2], "revision 2_1 is no key-value"},
-		"other revision": {revKey(3, 0, ""), good, "revision 3_0 says mod_revision 2"},
+		"short key":       {revKey(2, 0, "")[:16], good, "is not a revision key"},
+		"separator":       {bytes.Replace(revKey(2, 0, ""), []byte("_"), []byte("-"), 1), good, "is not a revision key"},
+		"negative":        {append([]byte{0x80}, revKey(2, 0, "")[1:]...), good, "out of range"},
+		"no tail":         {revKey(2, 0, ""), good, "revision 2_0 has a key that contradicts itself"},
+		"mark":            {revKey(2, 0, "x"), good, "revision 2_0 has a key that contradicts itself"},
+		"short tail":      {revKey(2, 0, tailOf(2, 1, 0, size, "")[:4]), good, "revision 2_0 has a key that contradicts itself"},
+		"no key in tail":  {revKey(2, 0, tailOf(2, 1, 0, size, "")), good, "revision 2_0 has a key that contradicts itself"},
+		"created later":   {revKey(2, 0, tailOf(3, 1, 0, size, "a")), good, "revision 2_0 has a key that contradicts itself"},
+		"no version":      {revKey(2, 0, tailOf(2, 0, 0, size, "a")), good, "revision 2_0 has a key that contradicts itself"},
+		"tombstone":       {revKey(2, 0, "t"), good, "revision 2_0 has a key that contradicts itself"},
+		"tombstone's key": {revKey(2, 0, "tkb"), good, "is of key \"b\" and holds key \"a\""},
+		"no key":          {revKey(2, 0, "l\x02\x01\x00\x00"), nil, "revision 2_0 is no key-value"},
+		"malformed":       {revKey(2, 1, "l\x02\x01\x00\x02"), good[:2], "revision 2_1 is no key-value"},
+		"other revision":  {revKey(3, 0, "l\x02\x01\x00"+string(rune(size))), good, "revision 3_0 says create_revision 2, mod_revision 2"},
 	} {
 		_, err := openWith(t, map[string][]byte{"k" + string(c.key): c.value})
 		require.ErrorContains(t, err, c.text, name)
@@ -70,6 +84,72 @@ func TestOpenRefusesDamage(t *testing.T) {
 	}
 	_, err := openWith(t, map[string][]byte{"mfinishedCompactRev": []byte("7")})
 	require.ErrorContains(t, err, `meta key "finishedCompactRev"`)
+}
+
+// TestWarmRefusesDamage checks that a value which contradicts what its engine key says is named when it is fetched, and when a
+// reader comes first.
+func TestWarmRefusesDamage(t *testing.T) {
+	good := wire.AppendKeyValue(nil, &wire.KeyValue{Key: []byte("a"), CreateRevision: 2, ModRevision: 2, Version: 1})
+	size := byte(len(good))
+	for name, c := range map[string]struct {
+		tail string
+		text string
+	}{
+		"other key":     {tailOf(2, 1, 0, size, "b"), `of key "b" and holds key "a"`},
+		"other version": {tailOf(2, 2, 0, size, "a"), "and its key create_revision 2, version 2"},
+		"other lease":   {tailOf(2, 1, 7, size, "a"), "lease 7"},
+		"other length":  {tailOf(2, 1, 0, size+1, "a"), "the store is damaged"},
+	} {
+		s, err := openWith(t, map[string][]byte{"k" + string(revKey(2, 0, c.tail)): good})
+		require.NoError(t, err, name)
+		_, err = s.Warm(10)
+		require.ErrorContains(t, err, c.text, name)
+		require.ErrorContains(t, err, "the store is damaged", name)
+	}
+	s, err := openWith(t, map[string][]byte{"k" + string(revKey(2, 0, tailOf(2, 1, 0, size+1, "a"))): good})
+	require.NoError(t, err)
+	_, err = s.View().Range(&wire.RangeRequest{Key: []byte("a")})
+	require.ErrorContains(t, err, "the store is damaged")
+}
+
+// TestWarm checks that values are the same before, while and after they are fetched, and that fetching is bounded and ends.
+func TestWarm(t *testing.T) {
+	r := newRig(t)
+	long := string(bytes.Repeat([]byte("long"), 1000)) // does not fit in an engine key
+	for i := range 300 {
+		r.put(fmt.Sprintf("key%03d", i), fmt.Sprint("value", i))
+		if i%3 == 0 {
+			r.put(fmt.Sprintf("key%03d", i), fmt.Sprint("newer", i))
+		}
+	}
+	r.put(long, "of a long key")
+	r.remove("key100", "key110")
+	r.publish()
+	all := &wire.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}
+	want, err := r.s.View().Range(all)
+	require.NoError(t, err)
+	require.Len(t, want.KVs, 291)
+	r.reopen()
+	require.True(t, r.s.Warming())
+	// A write to a key whose value is still on disk knows the value before.
+	tx := r.s.Begin(r.b)
+	require.Equal(t, "value2", string(wire.ValueOf(tx.Put(&wire.PutRequest{Key: []byte("key002"), IgnoreValue: true}))))
+	require.NoError(t, tx.Err())
+	tx.End()
+	r.publish()
+	steps := 0
+	for more := true; more; steps++ {
+		got, err := r.s.View().Range(&wire.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Revision: int64(r.s.Revision()) - 1})
+		require.NoError(t, err)
+		require.Equal(t, want.KVs, got.KVs)
+		more, err = r.s.Warm(50)
+		require.NoError(t, err)
+	}
+	require.False(t, r.s.Warming())
+	require.InDelta(t, 402/50, steps, 2)
+	one, err := r.s.View().Range(&wire.RangeRequest{Key: []byte(long)})
+	require.NoError(t, err)
+	require.Equal(t, "of a long key", string(wire.ValueOf(one.KVs[0])))
 }
 
 // TestLeasesAfterOpen checks that a lease table can be filled after a restart: the lease of each current value, in key order.
@@ -94,7 +174,8 @@ func TestMissingRecord(t *testing.T) {
 	r := newRig(t)
 	r.put("a", "1")
 	r.put("a", "2")
-	r.b.Delete(append([]byte{'k'}, revKey(2, 0, "")...))
+	size := byte(len(wire.AppendKeyValue(nil, &wire.KeyValue{Key: []byte("a"), CreateRevision: 2, ModRevision: 2, Version: 1, Value: []byte("1")})))
+	r.b.Delete(append([]byte{'k'}, revKey(2, 0, tailOf(2, 1, 0, size, "a"))...))
 	v := r.publish()
 	_, err := v.Range(&wire.RangeRequest{Key: []byte("a"), Revision: 2})
 	require.ErrorContains(t, err, `the record of key "a" at revision 2_0 is missing`)

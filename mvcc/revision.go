@@ -3,6 +3,7 @@ package mvcc
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/storage"
@@ -28,9 +29,85 @@ func appendRevision(dst []byte, main ids.Revision, sub uint32, tombstone bool) [
 	return dst
 }
 
-// recordKey is the engine key of a record: bucket 'k' and the revision key.
-func recordKey(dst []byte, main ids.Revision, sub uint32, tombstone bool) []byte {
-	return appendRevision(append(dst, storage.BucketKey), main, sub, tombstone)
+// The engine key of a record is bucket 'k', the revision key, and a tail that tells everything but the value, so that the
+// index is rebuilt from keys alone: one byte, then for a live version the uvarints create_revision, version, lease and length
+// of the value, then the user's key. A key above tailKeyMax is left out (keyInValue), to keep engine keys small.
+const (
+	keyInTail  = 'k'
+	keyInValue = 'l'
+	tailKeyMax = 1 << 10
+)
+
+// recordBound is a bound for iterating: at or below the records of main and above all before it.
+func recordBound(dst []byte, main ids.Revision) []byte {
+	return appendRevision(append(dst, storage.BucketKey), main, 0, false)
+}
+
+// recordKey appends the engine key of a version of key.
+func recordKey(dst []byte, key string, v *version) []byte {
+	dst = appendRevision(append(dst, storage.BucketKey), v.main, v.sub, v.tombstone())
+	kind := byte(keyInTail)
+	if len(key) > tailKeyMax {
+		kind, key = keyInValue, ""
+	}
+	dst = append(dst, kind)
+	if !v.tombstone() {
+		dst = binary.AppendUvarint(dst, uint64(v.create))
+		dst = binary.AppendUvarint(dst, uint64(v.number))
+		dst = binary.AppendUvarint(dst, uint64(v.lease))
+		dst = binary.AppendUvarint(dst, uint64(v.kv.n))
+	}
+	return append(dst, key...)
+}
+
+// recordOf is what the engine key of a record says.
+type recordOf struct {
+	change
+	create ids.Revision
+	number int64
+	lease  ids.LeaseID
+	size   int    // of the value; 0 for a tombstone
+	key    []byte // nil when only the value has it
+}
+
+// parseRecord reads an engine key without its bucket byte. r.key aliases b. An error means that the bytes were not written
+// by this package.
+func parseRecord(b []byte) (r recordOf, err error) {
+	rest := storage.RevisionKey(b)
+	if r.main, r.sub, r.tombstone, err = parseRevision(rest); err != nil {
+		return r, err
+	}
+	rest = b[len(rest):]
+	if len(rest) == 0 || rest[0] != keyInTail && rest[0] != keyInValue {
+		return r, damagedTail(r, b)
+	}
+	inTail := rest[0] == keyInTail
+	rest = rest[1:]
+	if !r.tombstone {
+		var fields [4]uint64
+		for i := range fields {
+			x, n := binary.Uvarint(rest)
+			if n <= 0 {
+				return r, damagedTail(r, b)
+			}
+			fields[i], rest = x, rest[n:]
+		}
+		r.create, r.number, r.lease, r.size = ids.Revision(fields[0]), int64(fields[1]), ids.LeaseID(fields[2]), int(fields[3])
+		if r.create <= 0 || r.create > r.main || r.number <= 0 || fields[3] > math.MaxInt32 {
+			return r, damagedTail(r, b)
+		}
+	}
+	if inTail != (len(rest) > 0) || len(rest) > tailKeyMax {
+		return r, damagedTail(r, b)
+	}
+	if inTail {
+		r.key = rest
+	}
+	return r, nil
+}
+
+func damagedTail(r recordOf, b []byte) error {
+	return fmt.Errorf("mvcc: the record of revision %d_%d has a key that contradicts itself (%q): the store is damaged; restore it from a snapshot or another member", r.main, r.sub, b)
 }
 
 // parseRevision reads a revision key. An error means that the bytes were not written by this package or by etcd.

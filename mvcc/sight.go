@@ -99,9 +99,12 @@ func (s *sight) value(e *entry, v *version) ([]byte, error) {
 	if kv := v.kv.get(); kv != nil {
 		return kv, nil
 	}
-	var buf [1 + tombstoneBytes]byte
-	kv, ok, err := s.disk.Get(recordKey(buf[:0], v.main, v.sub, false))
-	if err == nil && !ok {
+	var buf [128]byte
+	kv, ok, err := s.disk.Get(recordKey(buf[:0], e.key, v))
+	switch {
+	case err == nil && ok && len(kv) != int(v.kv.n):
+		err = fmt.Errorf("mvcc: the record of key %q at revision %d_%d has %d bytes instead of %d: the store is damaged; restore it from a snapshot or another member", e.key, v.main, v.sub, len(kv), v.kv.n)
+	case err == nil && !ok:
 		err = fmt.Errorf("mvcc: the record of key %q at revision %d_%d is missing: the store is damaged; restore it from a snapshot or another member", e.key, v.main, v.sub)
 	}
 	return kv, err

@@ -12,7 +12,7 @@ import (
 
 // Store is the writer's side. Its methods are for the apply goroutine alone; View is for any.
 type Store struct {
-	disk      storage.Reader
+	disk      disk
 	rev       ids.Revision
 	compacted ids.Revision
 	floor     *atomic.Int64 // see sight.floor; shared with every View
@@ -32,6 +32,13 @@ type Store struct {
 	stats Stats
 	tx    Tx
 	view  atomic.Pointer[View]
+}
+
+// disk is the engine as the writer uses it.
+type disk struct {
+	storage.Reader
+	key  []byte // the engine key being written, kept for its memory
+	cold cold
 }
 
 // Stats counts what a store holds.
@@ -89,14 +96,6 @@ func (s *Store) Revision() ids.Revision { return s.rev }
 // Compacted is the revision of the last compaction, -1 when there was none.
 func (s *Store) Compacted() ids.Revision { return s.compacted }
 
-// Current returns the wire KeyValue of a key, unpublished changes included. The bytes are shared and immutable.
-func (s *Store) Current(key []byte) (kv []byte, ok bool) {
-	if _, v := s.current(key); v != nil {
-		return v.kv.get(), true
-	}
-	return nil, false
-}
-
 // current returns the entry of key, nil if there is none, and its newest version, nil if the key has no value.
 func (s *Store) current(key []byte) (*entry, *version) {
 	e := s.table.find(textOf(key))
@@ -115,7 +114,7 @@ func (s *Store) sight(rev ids.Revision) sight {
 	if s.work.first == 0 {
 		keys = s.work.older.Load()
 	}
-	return sight{keys: keys, dead: s.dead.root, table: s.table, rev: rev, compacted: s.compacted, disk: s.disk, floor: s.floor}
+	return sight{keys: keys, dead: s.dead.root, table: s.table, rev: rev, compacted: s.compacted, disk: s.disk.Reader, floor: s.floor}
 }
 
 // Publish makes a View of all changes so far and the one that View returns from now on. It must be called after the engine
@@ -160,20 +159,11 @@ func (s *Store) keysChanged(main ids.Revision) {
 
 // write puts a version into the index and into the batch. e is the key's entry, nil if it has none.
 func (s *Store) write(b *storage.Batch, e *entry, v *version, kv []byte) *entry {
-	key, value := b.SetDeferred(1+revisionBytes+tail(v), len(kv))
-	recordKey(key[:0], v.main, v.sub, v.tombstone())
-	copy(value, kv)
+	s.disk.key = recordKey(s.disk.key[:0], textOf(wire.KeyOf(kv)), v)
+	b.Set(s.disk.key, kv)
 	s.stats.Revisions++
 	s.stats.RetainedBytes += v.size()
 	return s.index(e, v, kv)
-}
-
-// tail is the length of the tombstone mark that v's revision key has.
-func tail(v *version) int {
-	if v.tombstone() {
-		return tombstoneBytes - revisionBytes
-	}
-	return 0
 }
 
 // index makes v the newest version of its key, moves the key between the sets, and notes what became garbage.
@@ -190,7 +180,7 @@ func (s *Store) index(e *entry, v *version, kv []byte) *entry {
 	if old.live() {
 		s.stats.LiveBytes -= old.size()
 		s.superseded = append(s.superseded, old)
-		s.garbage.versions.push(v)
+		s.garbage.versions.push(grave{e, v})
 	}
 	switch {
 	case v.live() && !old.live():

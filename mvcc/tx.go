@@ -20,6 +20,7 @@ type Tx struct {
 	events  []Event
 	changes []Change
 	path    []bool
+	err     error
 }
 
 // Change says what a Tx did to one key, so that leases can be attached and detached.
@@ -61,6 +62,19 @@ func (t *Tx) Revision() ids.Revision {
 	return t.begin
 }
 
+// Err says that a value before a change could not be read from the disk: what the Tx wrote must not be committed.
+func (t *Tx) Err() error { return t.err }
+
+// value is the KeyValue of the current version of e.
+func (t *Tx) value(e *entry, v *version) []byte {
+	s := sight{disk: t.s.disk.Reader}
+	kv, err := s.value(e, v)
+	if err != nil && t.err == nil {
+		t.err = err
+	}
+	return kv
+}
+
 // Changes lists the changed keys in order. It is valid until the next Begin.
 func (t *Tx) Changes() []Change { return t.changes }
 
@@ -86,8 +100,8 @@ func (t *Tx) Put(req *wire.PutRequest) (prev []byte) {
 		Value: req.Value, Lease: req.Lease}
 	c := Change{Type: wire.EventPut, NewLease: ids.LeaseID(req.Lease)}
 	if old != nil {
-		prev = old.kv.get()
-		c.OldLease = ids.LeaseID(wire.LeaseOf(prev))
+		prev = t.value(e, old)
+		c.OldLease = old.lease
 		kv.CreateRevision, kv.Version = int64(old.create), old.number+1
 		if req.IgnoreValue {
 			kv.Value = wire.ValueOf(prev)
@@ -133,14 +147,14 @@ func (t *Tx) DeleteRange(key, end []byte) (deleted int64, prev [][]byte) {
 
 // remove writes the tombstone of a key and returns its KeyValue before.
 func (t *Tx) remove(e *entry, old *version) []byte {
-	prev := old.kv.get()
+	prev := t.value(e, old)
 	v := &version{sub: t.sub(), main: t.begin + 1}
 	only := wire.KeyValue{Key: bytesOf(e.key)}
 	body := wire.AppendKeyValue(make([]byte, 0, only.Size()), &only)
 	v.kv.n = uint32(len(body))
 	t.s.write(t.b, e, v, body)
 	kv := deletion(only.Key, v.main)
-	c := Change{Type: wire.EventDelete, Key: wire.KeyOf(kv), OldLease: ids.LeaseID(wire.LeaseOf(prev))}
+	c := Change{Type: wire.EventDelete, Key: wire.KeyOf(kv), OldLease: old.lease}
 	t.note(c, Event{Type: wire.EventDelete, Key: c.Key, KV: kv, PrevKV: t.before(c.Key, old, prev)})
 	return prev
 }

@@ -66,6 +66,9 @@ func txn(m *Machine, body []byte, r *command.Result) error {
 
 // end closes a Tx: its events become an effect, and leases follow the keys.
 func (m *Machine) end(tx *mvcc.Tx) {
+	if err := tx.Err(); err != nil {
+		m.failed = fmt.Errorf("state: read a value before its change: %w", err)
+	}
 	events := tx.End()
 	if events == nil {
 		return

@@ -214,16 +214,20 @@ func (m *Machine) commit(mark storage.Mark) error {
 	return nil
 }
 
-// Background does up to max steps of housekeeping, each the removal of one record that a compaction made unreachable, and
-// says whether there is more to do. It is called by the goroutine that calls Apply. Errors as Apply.
+// Background does up to max steps of housekeeping and says whether there is more to do. A step is the removal of one record
+// that a compaction made unreachable or, after a restart and when there is none, the fetching of one value into memory. It is
+// called by the goroutine that calls Apply. Errors as Apply.
 func (m *Machine) Background(max int) (more bool, err error) {
 	if m.failed != nil {
 		return false, m.failed
 	}
 	if !m.keys.Scrubbing() {
-		return false, nil
+		if more, err = m.keys.Warm(max); err != nil {
+			m.failed = fmt.Errorf("state: fetch values into memory: %w", err)
+		}
+		return more, m.failed
 	}
-	more = m.keys.Scrub(m.batch, max)
+	more = m.keys.Scrub(m.batch, max) || m.keys.Warming()
 	return more, m.commit(m.mark)
 }
 

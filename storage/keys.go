@@ -11,7 +11,7 @@ import (
 // Only BucketKey is large. Its keys are written in ascending order, so its files do not overlap and are moved down the
 // levels without being rewritten, provided that what every flush writes besides (the mark) sorts after it.
 const (
-	BucketKey       byte = 'k' // revision key (17 or 18 bytes) -> mvccpb.KeyValue
+	BucketKey       byte = 'k' // revision key (17 or 18 bytes) and what the index needs -> mvccpb.KeyValue
 	BucketMeta      byte = 'm' // name -> value, etcd's bucket "meta" except the applied mark
 	BucketLease     byte = 'l' // 8 bytes big-endian lease id -> leasepb.Lease
 	BucketAlarm     byte = 'a' // AlarmMember bytes -> empty
@@ -26,8 +26,28 @@ const (
 	bucketEngine byte = 'z'
 )
 
-// formatVersion is what this release writes. Version 1: buckets and mark as above.
-const formatVersion = "1"
+// Lengths of etcd's revision keys (source: etcd v3.7 server/storage/mvcc/revision.go): main, '_', sub, and a 't' for a
+// deletion.
+const (
+	revisionKeyBytes  = 17
+	tombstoneKeyBytes = 18
+)
+
+// RevisionKey returns the part of a key of BucketKey, without its bucket byte, that etcd has in its bucket "key". What
+// follows it is for the index alone. A key that is too short is returned as it is.
+func RevisionKey(key []byte) []byte {
+	switch {
+	case len(key) >= tombstoneKeyBytes && key[revisionKeyBytes] == 't':
+		return key[:tombstoneKeyBytes]
+	case len(key) > revisionKeyBytes:
+		return key[:revisionKeyBytes]
+	}
+	return key
+}
+
+// formatVersion is what this release writes. Version 2: buckets and mark as above. Version 1 had revision keys alone in
+// BucketKey; no release wrote it.
+const formatVersion = "2"
 
 var (
 	formatKey  = []byte{bucketEngine, 'f'}
@@ -53,6 +73,9 @@ func checkFormat(dir string, v []byte) error {
 	n, err := strconv.Atoi(string(v))
 	if err != nil || n < 1 {
 		return fmt.Errorf("storage: %s has format version %q, which is no version: the store is damaged; restore it from a snapshot or another member", dir, v)
+	}
+	if n == 1 {
+		return fmt.Errorf("storage: %s has format version 1, which only development builds before the first release wrote; this release reads version %s: start with an empty data directory, or restore a snapshot that the old build saved", dir, formatVersion)
 	}
 	if known, _ := strconv.Atoi(formatVersion); n > known {
 		return fmt.Errorf("storage: %s has format version %d and this release reads versions up to %d: a newer release wrote it; start that release", dir, n, known)

@@ -205,7 +205,7 @@ func TestSecondOpenIsRefused(t *testing.T) {
 
 func TestNewerFormatIsRefused(t *testing.T) {
 	for _, c := range []struct{ version, want string }{
-		{"2", "newer release"}, {"0", "no version"}, {"x", "no version"}, {"", "no version"},
+		{"3", "newer release"}, {"1", "development builds"}, {"0", "no version"}, {"x", "no version"}, {"", "no version"},
 	} {
 		fs := vfs.NewMem()
 		e := open(t, fs, "store")

@@ -137,6 +137,9 @@ func (w *writer) copySome(tx *bolt.Tx, it *storage.Iter, name string) (more bool
 			return true, nil
 		}
 		key, value := it.Key()[1:], w.keep(it.Value())
+		if it.Key()[0] == storage.BucketKey {
+			key = storage.RevisionKey(key)
+		}
 		if err := bucket.Put(key, value); err != nil {
 			return false, fmt.Errorf("key %q: %w", key, err)
 		}
