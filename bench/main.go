@@ -1,19 +1,26 @@
-// Command bench runs Quorate and a real etcd in turn on the same machine with the same grpc-go client and writes a dated
-// report: rate, latency, server CPU per operation, memory, disk, restart time.
+// Command bench runs Quorate and a real etcd in turn on one machine, with the same clients, and writes a dated report: rate,
+// latency, server CPU per operation, memory, disk, restart time, for every row of the goals.
 //
-// It is not a load generator for production clusters and it imports nothing of the product: both servers are processes with
-// the same flags, and both get fresh data directories on the same disk with fsync on. Each round runs one server after
-// the other (A B, then B A), so that drift of the machine hits both.
+// It is not a load generator for production clusters and it imports nothing of the product: the servers are processes with
+// the same flags, and each suite of jobs gets fresh data directories on the same disk with fsync on. Within a round every
+// suite runs on one server and then on the other, the order changing from suite to suite and from round to round, so that
+// drift of the machine hits both.
 //
-// Invariants: a number in a report was measured in the run that the report names; a request that failed ends the run.
+// How data passes: a job drives a server and returns a result (figures by name); a report collects the results of all rounds,
+// takes medians, and holds them against the goals.
+//
+// Invariants: a number in a report was measured in the run that the report names; a request that failed ends the run (the
+// overload counts failures, that is its purpose); a report of a run that ended early says so in its name and first line.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,26 +31,30 @@ type options struct {
 	build         bool
 	out, dir      string
 	rounds        int
-	seconds       int
-	keys          int
-	clients       int
-	conns         int
+	members       int
 	only          string
+	quick         bool
+	list          bool
+	sizes         sizes
 }
 
 func main() {
-	var o options
+	o := options{sizes: full()}
 	flag.StringVar(&o.quorate, "quorate", "", "the quorate binary")
 	flag.StringVar(&o.etcd, "etcd", "", "the etcd binary; \"none\" measures quorate alone")
 	flag.BoolVar(&o.build, "build", false, "build both binaries from this repository first")
-	flag.StringVar(&o.out, "out", "results", "directory of the report; empty prints only")
+	flag.StringVar(&o.out, "out", "results", "directory of the report; empty prints only, as -quick does")
 	flag.StringVar(&o.dir, "dir", "", "directory for the data, on the disk to measure; default: a temporary one")
-	flag.IntVar(&o.rounds, "rounds", 3, "rounds, each of both servers")
-	flag.IntVar(&o.seconds, "seconds", 10, "seconds of each timed workload")
-	flag.IntVar(&o.keys, "keys", 500_000, "keys of 1 KB in the large store")
-	flag.IntVar(&o.clients, "clients", 1000, "concurrent clients of the parallel workloads")
-	flag.IntVar(&o.conns, "conns", 100, "connections of the parallel workloads")
-	flag.StringVar(&o.only, "only", "", "comma separated names of workloads; default: all")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds, each of both servers")
+	flag.IntVar(&o.members, "members", 1, "members of each cluster, all on this machine; with more than 1 only the jobs run that make sense then")
+	flag.StringVar(&o.only, "only", "", "comma separated names of jobs or suites; default: all")
+	flag.BoolVar(&o.quick, "quick", false, "one round of everything with small sizes: checks the harness, the numbers mean nothing")
+	flag.BoolVar(&o.list, "list", false, "list the jobs and end")
+	flag.IntVar(&o.sizes.seconds, "seconds", o.sizes.seconds, "seconds of each timed job")
+	flag.IntVar(&o.sizes.keys, "keys", o.sizes.keys, "keys of 1 KB in the large store")
+	flag.IntVar(&o.sizes.clients, "clients", o.sizes.clients, "concurrent clients of the parallel jobs")
+	flag.IntVar(&o.sizes.conns, "conns", o.sizes.conns, "connections of the parallel jobs")
+	flag.IntVar(&o.sizes.nodes, "nodes", o.sizes.nodes, "nodes that renew a lease each")
 	flag.Parse()
 	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -52,6 +63,21 @@ func main() {
 }
 
 func run(o *options) error {
+	plan, err := choose(o.only, o.members)
+	if err != nil {
+		return err
+	}
+	if o.list {
+		for _, s := range plan {
+			for _, j := range s.jobs {
+				fmt.Printf("%-8s %-22s %s\n", s.name, j.name, j.what)
+			}
+		}
+		return nil
+	}
+	if o.quick {
+		o.sizes, o.rounds, o.out = quick(), 1, ""
+	}
 	if o.dir == "" {
 		dir, err := os.MkdirTemp("", "quorate-bench-")
 		if err != nil {
@@ -60,34 +86,63 @@ func run(o *options) error {
 		defer os.RemoveAll(dir)
 		o.dir = dir
 	}
-	if o.build {
-		if err := buildBoth(o); err != nil {
-			return err
-		}
+	contenders, err := prepare(o)
+	if err != nil {
+		return err
 	}
-	servers := []*contender{{name: "quorate", bin: o.quorate}, {name: "etcd", bin: o.etcd}}
-	if o.etcd == "none" {
-		servers = servers[:1]
+	r, err := newReport(o, contenders)
+	if err != nil {
+		return err
 	}
-	for _, s := range servers {
-		if s.bin == "" {
-			return fmt.Errorf("no binary for %s: give -%s PATH, or -build", s.name, s.name)
-		}
+	fmt.Println(r.Machine)
+	failure := measure(o, plan, contenders, r)
+	if failure != nil {
+		r.Failure = strings.ReplaceAll(failure.Error(), o.dir, "DIR") // a report names no path of the machine
 	}
-	r := newReport(o)
+	r.Took = time.Since(r.start).Round(time.Second).String()
+	return errors.Join(failure, r.write(o.out))
+}
+
+// measure runs all rounds.
+func measure(o *options, plan []*suite, contenders []*contender, r *report) error {
 	for round := range o.rounds {
-		order := append([]*contender(nil), servers...)
-		if round%2 == 1 && len(order) == 2 {
-			order[0], order[1] = order[1], order[0]
-		}
-		for _, s := range order {
-			fmt.Printf("round %d of %d: %s\n", round+1, o.rounds, s.name)
-			if err := measure(o, s, round, r); err != nil {
-				return fmt.Errorf("round %d, %s: %w", round+1, s.name, err)
+		for i, s := range plan {
+			order := slices.Clone(contenders)
+			if (round+i)%2 == 1 {
+				slices.Reverse(order)
+			}
+			for _, c := range order {
+				if err := runSuite(o, s, c, round, r); err != nil {
+					return fmt.Errorf("round %d, %s, %s: %w", round+1, s.name, c.name, err)
+				}
 			}
 		}
 	}
-	return r.write(o)
+	return nil
+}
+
+// prepare finds or builds the binaries.
+func prepare(o *options) ([]*contender, error) {
+	if o.build {
+		if err := buildBoth(o); err != nil {
+			return nil, err
+		}
+	}
+	contenders := []*contender{{name: "quorate", bin: o.quorate}, {name: "etcd", bin: o.etcd}}
+	if o.etcd == "none" {
+		contenders = contenders[:1]
+	}
+	for _, c := range contenders {
+		if c.bin == "" {
+			return nil, fmt.Errorf("no binary for %s: give -%s PATH, or -build", c.name, c.name)
+		}
+		out, err := exec.Command(c.bin, "--version").Output()
+		if err != nil {
+			return nil, fmt.Errorf("%s --version: %w", c.name, err)
+		}
+		c.version = strings.TrimSuffix(strings.TrimSpace(strings.SplitN(string(out), "\n", 2)[0]), ", compatible with")
+	}
+	return contenders, nil
 }
 
 // buildBoth builds quorate and the etcd of test/compat into the data directory.
@@ -113,42 +168,4 @@ func buildBoth(o *options) error {
 		}
 	}
 	return nil
-}
-
-// measure runs every workload on a fresh server.
-func measure(o *options, c *contender, round int, r *report) error {
-	dir := filepath.Join(o.dir, fmt.Sprintf("%s-%d", c.name, round))
-	defer os.RemoveAll(dir)
-	p, err := c.start(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { p.kill() }()
-	w := &workbench{o: o, p: p}
-	for _, job := range jobs {
-		if o.only != "" && !contains(strings.Split(o.only, ","), job.name) {
-			continue
-		}
-		start := time.Now()
-		got, err := job.run(w)
-		if err != nil {
-			return fmt.Errorf("%s: %w", job.name, err)
-		}
-		got.Workload, got.Server, got.Round = job.name, c.name, round
-		r.add(got)
-		fmt.Printf("  %-22s %s (%.0f s)\n", job.name, got.line(), time.Since(start).Seconds())
-		if w.p != p {
-			p = w.p
-		}
-	}
-	return p.stop()
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }

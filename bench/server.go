@@ -1,20 +1,17 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -22,64 +19,106 @@ import (
 // contender is one of the servers that are compared.
 type contender struct {
 	name, bin string
+	version   string
 }
 
-// process is a running server.
+// server is a running cluster of a contender, of one member mostly.
+type server struct {
+	c       *contender
+	members []*process
+}
+
+// process is one member.
 type process struct {
-	c      *contender
-	cmd    *exec.Cmd
-	dir    string
-	addr   string
-	logTo  *os.File
-	waited chan error
+	name       string
+	dir        string
+	addr, peer string
+	cmd        *exec.Cmd
+	ended      chan struct{} // closed when the process ended
 }
 
-// start runs the server on dir and returns once it answers a linearizable read.
-func (c *contender) start(dir string) (*process, error) {
-	p := &process{c: c, dir: dir, waited: make(chan error, 1)}
-	var err error
-	if p.addr, err = freeAddress(); err != nil {
+// start runs a new cluster of n members under dir and returns once every member answers a linearizable read.
+func (c *contender) start(dir string, n int) (*server, error) {
+	s := &server{c: c}
+	for i := range n {
+		p := &process{name: fmt.Sprintf("bench%d", i+1)}
+		p.dir = filepath.Join(dir, p.name)
+		var err error
+		if p.addr, err = freeAddress(); err != nil {
+			return nil, err
+		}
+		if p.peer, err = freeAddress(); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(p.dir, 0o700); err != nil {
+			return nil, err
+		}
+		s.members = append(s.members, p)
+	}
+	if err := s.exec(); err != nil {
+		s.kill()
 		return nil, err
 	}
-	peer, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	if p.logTo, err = os.Create(filepath.Join(dir, "log")); err != nil {
-		return nil, err
-	}
-	url, peerURL := "http://"+p.addr, "http://"+peer
-	p.cmd = exec.Command(c.bin, "--name", "bench", "--data-dir", filepath.Join(dir, "data"),
-		"--listen-client-urls", url, "--advertise-client-urls", url,
-		"--listen-peer-urls", peerURL, "--initial-advertise-peer-urls", peerURL, "--initial-cluster", "bench="+peerURL,
-		"--quota-backend-bytes", "8589934592", "--log-level", "warn")
-	p.cmd.Stdout, p.cmd.Stderr = p.logTo, p.logTo
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() { p.waited <- p.cmd.Wait() }()
-	return p, p.ready()
+	return s, nil
 }
+
+// exec starts every member on its directory, new or used, and waits until each answers a linearizable read.
+func (s *server) exec() error {
+	var cluster []string
+	for _, p := range s.members {
+		cluster = append(cluster, p.name+"=http://"+p.peer)
+	}
+	for _, p := range s.members {
+		url, peer := "http://"+p.addr, "http://"+p.peer
+		p.cmd = exec.Command(s.c.bin, "--name", p.name, "--data-dir", filepath.Join(p.dir, "data"),
+			"--listen-client-urls", url, "--advertise-client-urls", url,
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(cluster, ","),
+			"--quota-backend-bytes", "8589934592", "--log-level", "warn")
+		log, err := os.Create(filepath.Join(p.dir, "log"))
+		if err != nil {
+			return err
+		}
+		p.cmd.Stdout, p.cmd.Stderr = log, log
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // no server outlives an aborted run
+		if err := p.cmd.Start(); err != nil {
+			return errors.Join(err, log.Close())
+		}
+		p.ended = make(chan struct{})
+		go func() {
+			p.cmd.Wait() // the exit status on a signal differs between the two and is not what is measured
+			log.Close()
+			close(p.ended)
+		}()
+	}
+	for _, p := range s.members {
+		if err := p.ready(s.c.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errEnded is a server that ended by itself while starting.
+var errEnded = errors.New("the server ended while starting")
 
 // ready waits for the first linearizable read.
-func (p *process) ready() error {
+func (p *process) ready(name string) error {
 	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		select {
-		case err := <-p.waited:
+		case <-p.ended:
 			text, _ := os.ReadFile(filepath.Join(p.dir, "log"))
-			return fmt.Errorf("%s ended while starting: %v\n%s", p.c.name, err, text)
+			return fmt.Errorf("%s: %w:\n%s", name, errEnded, text)
 		default:
 		}
-		if err := p.probe(); err == nil {
+		err := p.probe()
+		if err == nil {
 			return nil
-		} else if time.Now().After(deadline) {
-			return fmt.Errorf("%s does not answer: %w", p.c.name, err)
 		}
-		time.Sleep(2 * time.Millisecond)
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s does not answer: %w", name, err)
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -94,93 +133,86 @@ func (p *process) probe() error {
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("probe")})
-	return err
+	c := newCaller(conn, 0)
+	return c.get(bounded(time.Second), &query{key: []byte("probe")})
 }
 
+// dial opens a connection that speaks bytes; both servers get the same.
 func dial(addr string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1), grpc.ForceCodecV2(rawCodec{})))
 }
 
+// claims are the names that keep chosen ports from other processes of this project until this one ends.
+var claims []net.Listener
+
+// freeAddress chooses a port below the range that the system hands out by itself, so that no connection takes it while the
+// server is down.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for range 2000 {
+		port := 12000 + rand.IntN(20000)
+		claim, err := net.Listen("unix", fmt.Sprintf("@quorate-test-port-%d", port))
+		if err != nil {
+			continue
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			claim.Close()
+			continue
+		}
+		claims = append(claims, claim)
+		return addr, l.Close()
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", errors.New("no free port from 12000 to 31999")
 }
 
 // stop ends the server as an operator would.
-func (p *process) stop() error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	select {
-	case <-p.waited: // the exit status on SIGTERM differs between the two and is not what is measured
-		p.logTo.Close()
-		return nil
-	case <-time.After(time.Minute):
-		return errors.New("the server did not stop within a minute")
-	}
-}
+func (s *server) stop() error { return s.end(syscall.SIGTERM) }
 
-func (p *process) kill() { p.cmd.Process.Kill() }
+// kill ends the server as a power cut of the process would.
+func (s *server) kill() error { return s.end(syscall.SIGKILL) }
 
-// cpu is the CPU time the server has used, user and system.
-func (p *process) cpu() (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
+func (s *server) end(signal syscall.Signal) error {
+	for _, p := range s.members {
+		if p.ended != nil {
+			p.cmd.Process.Signal(signal) // it may have ended already
+		}
 	}
-	// The command name may hold spaces; the fields of interest follow its closing parenthesis.
-	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	user, err1 := strconv.ParseInt(f[11], 10, 64)
-	system, err2 := strconv.ParseInt(f[12], 10, 64)
-	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go supports
-	return time.Duration(user+system) * tick, errors.Join(err1, err2)
-}
-
-// rss is the resident memory of the server and the largest it was, bytes.
-func (p *process) rss() (now, peak int64, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, line := range strings.Split(string(text), "\n") {
-		f := strings.Fields(line)
-		if len(f) < 2 {
+	for _, p := range s.members {
+		if p.ended == nil {
 			continue
 		}
-		kb, _ := strconv.ParseInt(f[1], 10, 64)
-		switch f[0] {
-		case "VmRSS:":
-			now = kb << 10
-		case "VmHWM:":
-			peak = kb << 10
+		select {
+		case <-p.ended:
+		case <-time.After(time.Minute):
+			return fmt.Errorf("%s did not stop within a minute of signal %d", s.c.name, signal)
 		}
 	}
-	return now, peak, nil
+	return nil
 }
 
-// disk is what the data directory occupies, bytes.
-func (p *process) disk() (int64, error) {
-	var sum int64
-	err := filepath.WalkDir(filepath.Join(p.dir, "data"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+// connect opens n connections, spread over the members, and has each answer once. The caller closes them.
+func (s *server) connect(n int) (conns, error) {
+	var out conns
+	for i := range n {
+		conn, err := dial(s.members[i%len(s.members)].addr)
+		if err != nil {
+			return out, err
 		}
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the engine removed it meanwhile
+		out = append(out, conn)
+		if err := newCaller(conn, 0).get(bounded(10*time.Second), &query{key: []byte("probe"), serializable: true}); err != nil {
+			out.close()
+			return nil, err
 		}
-		if err == nil {
-			sum += info.Sys().(*syscall.Stat_t).Blocks * 512
-		}
-		return err
-	})
-	return sum, err
+	}
+	return out, nil
+}
+
+type conns []*grpc.ClientConn
+
+func (c conns) close() {
+	for _, conn := range c {
+		conn.Close()
+	}
 }

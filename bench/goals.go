@@ -1,0 +1,117 @@
+package main
+
+import "fmt"
+
+// bound is how a goal limits a figure.
+type bound int
+
+const (
+	ratioAtLeast bound = iota // ours / etcd's
+	ratioAtMost
+	atMost // ours alone, in the figure's stored unit
+	noGoal // shown only
+)
+
+// goal is a row of the goals table: one figure of one job.
+type goal struct {
+	row    string
+	job    string
+	figure string
+	bound  bound
+	value  float64
+}
+
+// goals are all of them, in the order of the table.
+var goals = []goal{
+	{"put 256 B, all clients: rate", "put", "rate", ratioAtLeast, 2.5},
+	{"— server CPU per op", "put", "CPU per op", ratioAtMost, 0.2},
+	{"— p99", "put", "p99", ratioAtMost, 0.5},
+	{"the same, lean client: rate", "put-lean", "rate", ratioAtLeast, 5},
+	{"linearizable get, all clients: rate", "get", "rate", ratioAtLeast, 2.2},
+	{"— server CPU per op", "get", "CPU per op", ratioAtMost, 1.0 / 6},
+	{"the same, lean client: rate", "get-lean", "rate", noGoal, 0},
+	{"serializable get, all clients: rate", "get-serializable", "rate", noGoal, 0},
+	{"one client put: p50", "one-put", "p50", ratioAtMost, 0.55},
+	{"one client get: p50", "one-get", "p50", ratioAtMost, 0.45},
+	{"load of the large store: rate", "load", "rate", ratioAtLeast, 2.5},
+	{"— server CPU per op", "load", "CPU per op", ratioAtMost, 0.2},
+	{"— resident memory per live data, settled", "settled", "resident / live data", atMost, 1.3},
+	{"— disk, settled", "settled", "disk", ratioAtMost, 0.6},
+	{"paginated list of it: whole", "list", "seconds", atMost, 2},
+	{"— a page, p50", "list", "p50", atMost, 1.5},
+	{"one Range of it: time", "range-all", "seconds", atMost, 1.5},
+	{"— peak memory above resting", "range-all", "above resting", atMost, 64e6},
+	{"RangeStream of it: first message", "range-stream", "first byte", atMost, 20},
+	{"— peak memory above resting", "range-stream", "above resting", noGoal, 0},
+	{"restart with it, after SIGTERM", "restart-term", "seconds", atMost, 0.5},
+	{"restart with it, after kill -9", "restart-kill", "seconds", atMost, 0.5},
+	{"— the first paginated list then", "list-after-kill", "seconds", noGoal, 0},
+	{"watch fan-out: events delivered", "watch", "events/s", ratioAtLeast, 1.5},
+	{"— server CPU per event", "watch", "CPU per event", ratioAtMost, 0.25},
+	{"node-lease transactions by schedule: p50", "lease", "p50", atMost, 3},
+	{"— p99", "lease", "p99", atMost, 25},
+	{"— highest sustained rate", "lease-max", "rate", ratioAtLeast, 4},
+	{"the same, lean client: p50", "lease-lean", "p50", atMost, 3},
+	{"— p99", "lease-lean", "p99", atMost, 25},
+	{"— highest sustained rate", "lease-max-lean", "rate", ratioAtLeast, 4},
+	{"write p99 beside watchers that stopped reading / quiet", "stopped-watchers", "loaded / quiet", atMost, 1.1},
+	{"write p99 while compacting / quiet", "compaction", "loaded / quiet", atMost, 1.1},
+	{"idle: memory", "idle", "resident", atMost, 25e6},
+	{"— disk", "idle", "disk", atMost, 8e6},
+	{"— CPU", "idle", "CPU share", atMost, 0.005},
+	{"overload: peak memory above resting", "overload", "above resting", noGoal, 0},
+	{"— time to a refusal, p99", "overload", "refusal p99", noGoal, 0},
+	{"— p99 in the 5 s after", "overload", "after p99", noGoal, 0},
+}
+
+// verdict is what a run says about a goal.
+type verdict struct {
+	etcd, ours, ratio string
+	goal              string
+	reached           string // yes, no, "-" when nothing was to be reached, or why it is not known
+}
+
+const unknown = "not measured"
+
+// judge holds the medians of both servers against the goal. A figure that is missing where the goal needs it leaves the
+// verdict open; it never counts as reached.
+func (g *goal) judge(ours, etcd spread) verdict {
+	f := figureNamed(g.figure)
+	v := verdict{etcd: unknown, ours: unknown, ratio: "-", reached: unknown}
+	if etcd.n > 0 {
+		v.etcd = f.show(etcd.median)
+	}
+	if ours.n > 0 {
+		v.ours = f.show(ours.median)
+	}
+	known := ours.n > 0 && etcd.n > 0 && etcd.median != 0
+	ratio := 0.0
+	if known {
+		ratio = ours.median / etcd.median
+		v.ratio = fmt.Sprintf("%.2f", ratio)
+	}
+	switch g.bound {
+	case ratioAtLeast:
+		v.goal = fmt.Sprintf("≥ %.3gx", g.value)
+		v.reached = answerTo(known, ratio >= g.value)
+	case ratioAtMost:
+		v.goal = fmt.Sprintf("≤ %.3gx", g.value)
+		v.reached = answerTo(known, ratio <= g.value)
+	case atMost:
+		v.goal = "≤ " + f.show(g.value)
+		v.reached = answerTo(ours.n > 0, ours.median <= g.value)
+	case noGoal:
+		v.goal, v.reached = "-", "-"
+	}
+	return v
+}
+
+func answerTo(known, reached bool) string {
+	switch {
+	case !known:
+		return unknown
+	case reached:
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// steadyClients are enough that puts by schedule wait for the server and not for a client.
+const (
+	steadyClients = 2000
+	steadyConns   = 50
+)
+
+// steadyP99 runs puts by schedule for d and returns their p99, ms.
+func (w *workbench) steadyP99(cs conns, op operation, d time.Duration) (float64, error) {
+	o, err := w.s.drive(cs, &workload{clients: steadyClients, rate: float64(w.sizes.steady), d: d, grace: 5 * time.Second, op: op})
+	if err != nil {
+		return 0, err
+	}
+	return quantile(latencies(o.samples, nil), 0.99), nil
+}
+
+// putWatched writes under the prefix that is watched.
+func putWatched(value []byte) operation {
+	return func(c *caller, l limit, i int64) error { return c.put(l, c.numbered(watchKey, i%1000), value) }
+}
+
+// stoppedWatchers compares the p99 of puts alone with that beside watchers of the keys that are put, who take nothing from
+// their streams: the windows of these are full, and so is whatever the server holds for each.
+func (w *workbench) stoppedWatchers() (*result, error) {
+	cs, err := w.s.connect(steadyConns)
+	if err != nil {
+		return nil, err
+	}
+	defer cs.close()
+	d := w.sizes.timed() / 2
+	var quiets, loadeds []float64
+	for range w.sizes.repeats {
+		quiet, err := w.steadyP99(cs, putWatched(value256()), d)
+		if err != nil {
+			return nil, err
+		}
+		loaded, err := w.besideStopped(cs, d)
+		if err != nil {
+			return nil, err
+		}
+		quiets, loadeds = append(quiets, quiet), append(loadeds, loaded)
+	}
+	r := newResult().set("quiet p99", median(quiets...)).set("loaded p99", median(loadeds...))
+	r.set("loaded / quiet", median(loadeds...)/median(quiets...))
+	m, err := w.s.memory()
+	return r.set("peak resident", float64(m.peak)), err
+}
+
+// besideStopped opens the watchers, fills them up, measures, and closes them.
+func (w *workbench) besideStopped(cs conns, d time.Duration) (float64, error) {
+	const perConn = 100
+	mute, err := w.s.connect((w.sizes.stopped + perConn - 1) / perConn)
+	if err != nil {
+		return 0, err
+	}
+	defer mute.close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for i := range w.sizes.stopped {
+		if _, err := watch(ctx, mute[i%len(mute)], watchFirst, watchEnd); err != nil {
+			return 0, err
+		}
+	}
+	// A stream's window is 64 KB; events of 1 KB for 4 MB fill it, and the queues of both servers behind it, many times over.
+	const fill = 4000
+	value := halfRandom(make([]byte, 1024), 7)
+	if _, err := w.s.drive(cs, &workload{clients: 50, total: fill, op: putWatched(value)}); err != nil {
+		return 0, err
+	}
+	return w.steadyP99(cs, putWatched(value256()), d)
+}
+
+// compaction compares the p99 of puts alone with that while many revisions are compacted.
+func (w *workbench) compaction() (*result, error) {
+	var quiets, loadeds, times []float64
+	for range max(1, w.sizes.repeats-1) {
+		quiet, loaded, took, err := w.compactOnce()
+		if err != nil {
+			return nil, err
+		}
+		quiets, loadeds, times = append(quiets, quiet), append(loadeds, loaded), append(times, took)
+	}
+	r := newResult().set("quiet p99", median(quiets...)).set("loaded p99", median(loadeds...))
+	r.set("loaded / quiet", median(loadeds...)/median(quiets...)).set("compaction", median(times...))
+	return r, nil
+}
+
+// compactOnce makes the revisions, then compacts them in the middle of puts by schedule. The p99 while it ran is that of the
+// puts that were due between the request to compact and the answer that all is done, but of a fifth of a second at least.
+func (w *workbench) compactOnce() (quiet, loaded, took float64, err error) {
+	cs, err := w.s.connect(w.sizes.conns)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer cs.close()
+	op := putOf(value256())
+	if _, err := w.s.drive(cs, &workload{clients: w.sizes.clients, total: int64(w.sizes.revisions), op: op}); err != nil {
+		return 0, 0, 0, err
+	}
+	c := newCaller(cs[0], 0)
+	if err := c.put(limit{}, c.numbered(basicKey, 0), value256()); err != nil {
+		return 0, 0, 0, err
+	}
+	rev, err := revisionOf(c.reply.b)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	stop := make(chan struct{})
+	type ran struct {
+		o   *outcome
+		err error
+	}
+	done := make(chan ran, 1)
+	start := time.Now()
+	go func() {
+		o, err := w.s.drive(cs, &workload{clients: steadyClients, rate: float64(w.sizes.steady), d: 2 * time.Minute, grace: 5 * time.Second, op: op, stop: stop})
+		done <- ran{o, err}
+	}()
+	const warm, gap = 500 * time.Millisecond, 200 * time.Millisecond
+	time.Sleep(warm + w.sizes.timed()/2 + gap)
+	from := time.Since(start)
+	err = c.exchange(bounded(time.Minute), methodCompact, compactRequest(rev))
+	to := max(time.Since(start), from+gap)
+	took = (time.Since(start) - from).Seconds()
+	time.Sleep(gap)
+	close(stop)
+	x := <-done
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("compacting: %w", err)
+	}
+	if x.err != nil {
+		return 0, 0, 0, x.err
+	}
+	quiet = quantile(latencies(x.o.samples, between(warm, from-gap)), 0.99)
+	loaded = quantile(latencies(x.o.samples, between(from, to)), 0.99)
+	return quiet, loaded, took, nil
+}

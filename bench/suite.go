@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// sizes are how much each job does. Times are in seconds.
+type sizes struct {
+	seconds   int // a timed job
+	keys      int // the large store
+	clients   int // of parallel jobs
+	conns     int
+	nodes     int // that renew a lease
+	leaseRate int // renewals per second
+	steady    int // puts per second of the jobs that compare a loaded server with a quiet one: a third of what etcd sustains on 2 cores
+	watchers  int // of the fan-out
+	puts      int // of the fan-out
+	stopped   int // watchers that stopped reading
+	revisions int // to compact
+	repeats   int // of a measurement within one round
+	flood     int // clients of the overload
+	calm      int // the disk size must not change for so long
+	idle      int // over which CPU is counted
+}
+
+func full() sizes {
+	return sizes{seconds: 8, keys: 500_000, clients: 1000, conns: 100, nodes: 100_000, leaseRate: 10_000, steady: 5000,
+		watchers: 500, puts: 2000, stopped: 1000, revisions: 300_000, repeats: 3, flood: 80_000, calm: 4, idle: 10}
+}
+
+func quick() sizes {
+	return sizes{seconds: 1, keys: 20_000, clients: 200, conns: 20, nodes: 5000, leaseRate: 1000, steady: 500,
+		watchers: 100, puts: 200, stopped: 100, revisions: 20_000, repeats: 1, flood: 3000, calm: 1, idle: 2}
+}
+
+func (s *sizes) timed() time.Duration { return time.Duration(s.seconds) * time.Second }
+
+// workbench is what a job works on. A job that restarts the server leaves the running one in s.
+type workbench struct {
+	o     *options
+	sizes *sizes
+	s     *server
+	nodes *nodes // of the lease suite
+	lean  *lean
+}
+
+// job is one measurement.
+type job struct {
+	name  string
+	what  string // for readers of the report
+	run   func(*workbench) (*result, error)
+	needs string // a job of the same suite that must have run before
+	slow  string // the server on which it runs in the first round only
+}
+
+// suite is a list of jobs on one server with a fresh data directory; later jobs find what earlier ones wrote.
+type suite struct {
+	name    string
+	cluster bool // makes sense with more members than one
+	prepare func(*workbench) error
+	jobs    []*job
+}
+
+// suites are all of them, in the order they run.
+var suites = []*suite{
+	{name: "idle", jobs: []*job{
+		{name: "idle", what: "a fresh server once its disk size is stable: memory, disk, CPU", run: (*workbench).idle},
+	}},
+	{name: "basic", cluster: true, prepare: (*workbench).fillBasic, jobs: []*job{
+		{name: "put", what: "puts of 256 B, all clients", run: (*workbench).puts},
+		{name: "put-lean", what: "the same with `quorate bench put`", run: (*workbench).leanPut},
+		{name: "get", what: "linearizable gets of one key, all clients", run: (*workbench).gets},
+		{name: "get-lean", what: "the same with `quorate bench get`", run: (*workbench).leanGet},
+		{name: "get-serializable", what: "serializable gets of one key, all clients", run: (*workbench).serializable},
+		{name: "one-put", what: "puts of 256 B, one client", run: (*workbench).onePut},
+		{name: "one-get", what: "linearizable gets, one client", run: (*workbench).oneGet},
+	}},
+	{name: "large", jobs: []*job{
+		{name: "load", what: "creating the large store", run: (*workbench).load},
+		{name: "settled", what: "memory and disk of the large store once its disk size is stable", run: (*workbench).settled, needs: "load"},
+		{name: "list", what: "paginated list of the large store, limit 500; an operation is a page", run: (*workbench).list, needs: "load", slow: "etcd"},
+		{name: "range-stream", what: "RangeStream of the large store", run: (*workbench).rangeStream, needs: "load"},
+		{name: "range-all", what: "one Range of the large store, no limit", run: (*workbench).rangeAll, needs: "load"},
+		{name: "restart-term", what: "after SIGTERM: from starting the process to the first linearizable read answered", run: (*workbench).restartTerm, needs: "load"},
+		{name: "list-after-term", what: "the first paginated list after that, memory then", run: (*workbench).list, needs: "restart-term", slow: "etcd"},
+		{name: "restart-kill", what: "the same after 20,000 more puts and kill -9 at once", run: (*workbench).restartKill, needs: "load"},
+		{name: "list-after-kill", what: "the first paginated list after that, memory then", run: (*workbench).list, needs: "restart-kill", slow: "etcd"},
+	}},
+	{name: "watch", cluster: true, jobs: []*job{
+		{name: "watch", what: "fan-out of puts to watchers of one prefix, one watcher a stream", run: (*workbench).fanOut},
+	}},
+	{name: "lease", cluster: true, prepare: (*workbench).fillNodes, jobs: []*job{
+		{name: "lease", what: "node-lease transactions by schedule", run: (*workbench).leaseSteady},
+		{name: "lease-max", what: "the highest rate of those that is sustained", run: (*workbench).leaseMax},
+		{name: "lease-lean", what: "node-lease transactions by schedule with `quorate bench`", run: (*workbench).leanLease},
+		{name: "lease-max-lean", what: "the highest rate of those that is sustained", run: (*workbench).leanLeaseMax},
+	}},
+	{name: "steady", prepare: (*workbench).fillBasic, jobs: []*job{
+		{name: "stopped-watchers", what: "p99 of puts by schedule, quiet and beside watchers that stopped reading", run: (*workbench).stoppedWatchers},
+		{name: "compaction", what: "p99 of puts by schedule, quiet and while a compaction runs", run: (*workbench).compaction},
+	}},
+	{name: "overload", prepare: (*workbench).fillBasic, jobs: []*job{
+		{name: "overload", what: "ten times the sustainable rate of puts by schedule", run: (*workbench).overload},
+	}},
+}
+
+// choose is the part of suites that only names (jobs or suites), with the jobs that those need.
+func choose(only string, members int) ([]*suite, error) {
+	wanted := map[string]bool{}
+	for name := range strings.SplitSeq(only, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			wanted[name] = false
+		}
+	}
+	all := len(wanted) == 0
+	var plan []*suite
+	for _, s := range suites {
+		part := *s
+		part.jobs = nil
+		for _, j := range slices.Backward(s.jobs) {
+			_, byJob := wanted[j.name]
+			_, bySuite := wanted[s.name]
+			if !all && !byJob && !bySuite {
+				continue
+			}
+			wanted[j.name] = true
+			wanted[s.name] = wanted[s.name] || bySuite
+			if j.needs != "" && !all {
+				if _, ok := wanted[j.needs]; !ok {
+					wanted[j.needs] = true
+				}
+			}
+			part.jobs = append([]*job{j}, part.jobs...)
+		}
+		if len(part.jobs) > 0 && (members == 1 || s.cluster) {
+			plan = append(plan, &part)
+		}
+	}
+	for _, s := range plan {
+		delete(wanted, s.name)
+	}
+	for name, found := range wanted {
+		if !found && !all {
+			return nil, fmt.Errorf("there is no job or suite %q, or not with %d members; -list shows them", name, members)
+		}
+	}
+	if len(plan) == 0 {
+		return nil, errors.New("no job is left to run")
+	}
+	return plan, nil
+}
+
+// notMeasured is why a job has no result on a server: said in the report, and no failure.
+type notMeasured string
+
+func (e notMeasured) Error() string { return "not measured: " + string(e) }
+
+// runSuite runs a suite on a fresh server.
+func runSuite(o *options, s *suite, c *contender, round int, r *report) error {
+	dir := filepath.Join(o.dir, fmt.Sprintf("%s-%s-%d", c.name, s.name, round+1))
+	defer os.RemoveAll(dir)
+	fmt.Printf("round %d of %d, %s: %s\n", round+1, o.rounds, s.name, c.name)
+	running, err := c.start(dir, o.members)
+	if o.members > 1 && c.name == "quorate" && errors.Is(err, errEnded) {
+		for _, j := range s.jobs {
+			r.leaveOut(j.name, c.name, "one member only in this version")
+		}
+		fmt.Println("  not measured: it refused to start with peers")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	w := &workbench{o: o, sizes: &o.sizes, s: running, lean: r.lean}
+	defer func() { w.s.kill() }()
+	if s.prepare != nil {
+		if err := s.prepare(w); err != nil {
+			return fmt.Errorf("preparing: %w", err)
+		}
+	}
+	for _, j := range s.jobs {
+		if j.slow == c.name && round > 0 {
+			continue
+		}
+		start := time.Now()
+		got, err := j.run(w)
+		var left notMeasured
+		if errors.As(err, &left) {
+			r.leaveOut(j.name, c.name, string(left))
+			fmt.Printf("  %-18s %v\n", j.name, left)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", j.name, err)
+		}
+		got.Job, got.Server, got.Round = j.name, c.name, round+1
+		r.Results = append(r.Results, got)
+		fmt.Printf("  %-18s %s (%.0f s)\n", j.name, got.line(), time.Since(start).Seconds())
+	}
+	return w.s.stop()
+}
