@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"quorate.dev/quorate/command"
@@ -219,18 +220,13 @@ type tap struct {
 
 func newTap() *tap { return &tap{in: make(chan []byte, tapMessages), full: make(chan struct{}, 1)} }
 
+// Flush does nothing: what is queued has arrived.
+func (t *tap) Flush() {}
+
 // TrySend queues one response.
-func (t *tap) TrySend(parts ...[]byte) bool {
-	n := 0
-	for _, p := range parts {
-		n += len(p)
-	}
-	msg := make([]byte, 0, n)
-	for _, p := range parts {
-		msg = append(msg, p...)
-	}
+func (t *tap) TrySend(head, body []byte) bool {
 	select {
-	case t.in <- msg:
+	case t.in <- slices.Concat(head, body):
 		return true
 	default:
 	}

@@ -104,7 +104,7 @@ func (c *conn) beforeRead() error {
 	c.flush(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.w.out) > outPause && c.w.busy && !c.w.failed && c.life.cause == nil {
+	for c.w.framed() > outPause && c.w.busy && !c.w.failed && c.life.cause == nil {
 		c.w.moved.Wait()
 	}
 	return c.life.cause

@@ -10,7 +10,7 @@
 //	socket -> input (pooled buffer) -> http2.Framer -> conn.dispatch -> exchange.role (Call, Stream or web)
 //	Call:   handler runs on the reader; Reply encodes straight into conn.w.out, or queues when a window is closed
 //	Stream: messages wait in a bounded inbox; the handler has its own goroutine
-//	conn.w.out -> flush: one holder of the write token writes all that is pending, without ever blocking a goroutine that
+//	conn.w.out, full -> flush: one holder of the write token writes all that is pending, without ever blocking a goroutine that
 //	serves other connections; what a full socket does not take is finished by a goroutine of that connection alone
 //
 // # Invariants

@@ -54,14 +54,17 @@ type inflow struct {
 
 // outflow is the sending half.
 type outflow struct {
-	window  int64  // bytes the peer accepts; may be negative after a settings change
-	pend    []byte // bytes to be sent as DATA, from off
-	off     int
+	window  int64                           // bytes the peer accepts; may be negative after a settings change
+	box     outbox                          // bytes to be sent as DATA
 	next    func(dst []byte) ([]byte, bool) // produces the rest of the payload, see Call.ReplyStream
+	piece   []byte                          // the memory of its pieces
 	left    int                             // bytes next still owes
 	header  []pair
 	trailer []pair
-	moved   int64 // when data last left, unix nanoseconds; only kept while data waits
+	after   *exchange // the next in conn.w.queue
+	frames  uint32    // DATA frames so far
+	seen    uint32    // frames at the last look for exchanges that do not move
+	moved   int64     // when that last had grown, unix nanoseconds
 
 	begun   bool // response HEADERS are written
 	queued  bool // in conn.w.queue
@@ -69,11 +72,8 @@ type outflow struct {
 	partial bool // some but not all of the pending message is framed
 }
 
-// waiting is the number of bytes queued in memory.
-func (o *outflow) waiting() int { return len(o.pend) - o.off }
-
 // hasData reports whether DATA has to be sent.
-func (o *outflow) hasData() bool { return o.off < len(o.pend) || o.next != nil }
+func (o *outflow) hasData() bool { return o.box.size > 0 || o.next != nil }
 
 // Method returns the full method name, for example "/etcdserverpb.KV/Put".
 func (x *exchange) Method() string { return x.req.path }
@@ -206,8 +206,8 @@ func (x *exchange) reset(code http2.ErrCode, st *Status) {
 
 // dropQueue forgets what waits to be sent. mu held.
 func (x *exchange) dropQueue() {
-	x.c.w.waiting -= x.out.waiting()
-	x.out.pend, x.out.off, x.out.next, x.out.left = nil, 0, nil, 0
+	x.c.w.waiting -= x.out.box.size
+	x.out.box, x.out.next, x.out.piece, x.out.left = outbox{}, nil, nil, 0
 }
 
 // done marks that the handler needs the exchange no more. mu held.

@@ -213,7 +213,7 @@ func (w *web) send(last bool) error {
 			w.c.mu.Unlock()
 			return errWebOver
 		}
-		if w.out.waiting() <= outboxBytes/2 || last {
+		if w.out.box.size <= outboxBytes/2 || last {
 			break
 		}
 		w.c.mu.Unlock()

@@ -135,7 +135,7 @@ func (c *conn) tickLife(now time.Time) {
 	if now.Sub(l.drainAt) > drainPingWait {
 		c.finalGoAway()
 	}
-	idle := len(c.streams) == 0 && len(c.w.out) == 0 && !c.w.busy
+	idle := len(c.streams) == 0 && c.w.framed() == 0 && !c.w.busy
 	if l.final && idle {
 		c.stop(connError{http2.ErrCodeNo, "drained"})
 	} else if !l.kill.IsZero() && now.After(l.kill) {
@@ -168,8 +168,16 @@ func (c *conn) tickStreams(now time.Time) {
 		switch {
 		case !streaming && !x.in.ended && now.UnixNano()-x.in.moved > int64(bodyStallMax):
 			x.abort(statusf(DeadlineExceeded, "the request was not completed within %v", bodyStallMax))
-		case x.out.closing && x.out.hasData() && now.UnixNano()-x.out.moved > int64(replyStallMax):
+		case x.out.closing && x.out.hasData() && x.out.stalled(now.UnixNano()):
 			x.reset(http2.ErrCodeCancel, statusf(Canceled, "the answer was not fetched within %v", replyStallMax))
 		}
 	}
+}
+
+// stalled looks at an answer from time to time, and reports whether no DATA has left for replyStallMax. mu held.
+func (o *outflow) stalled(now int64) bool {
+	if o.moved == 0 || o.frames != o.seen {
+		o.moved, o.seen = now, o.frames
+	}
+	return now-o.moved > int64(replyStallMax)
 }

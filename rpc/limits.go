@@ -33,8 +33,11 @@ const (
 	writeTurn       = 1 << 20         // bytes a goroutine that serves many connections writes to one in a row
 	webBufferBytes  = 16 << 10        // bytes of an HTTP answer gathered before they are sent
 	webIdleTimeout  = 2 * time.Minute // an HTTP/1.1 connection without requests is closed after this
-	bufferKeep      = 512 << 10       // output buffers above this capacity are not pooled, bytes
-	pendKeep        = 4 << 10         // a drained stream queue above this capacity is given back, bytes
+	outBuffer       = 64 << 10        // framed bytes in one output buffer, give or take a frame
+	outBufferSmall  = 4 << 10         // capacity of the output buffer of a connection that has little to say, bytes
+	outboxLeast     = 128             // first size of an outbox's own piece, bytes
+	outboxPiece     = 16 << 10        // small messages are gathered up to this size of a piece, bytes
+	outboxList      = 64              // pieces whose list an empty outbox keeps
 	bodyStallMax    = time.Minute
 	replyStallMax   = 5 * time.Minute // a finished reply whose window does not open for so long is reset
 	lingerTime      = time.Second     // how long a connection that got an error keeps reading, so that GOAWAY arrives

@@ -219,28 +219,30 @@ func (s *Stream) Send(m Message) error {
 	}
 }
 
-// TrySend sends one message, the concatenation of parts, which are copied. It never waits: false means that the outbox
-// is full or the stream is over. An empty outbox takes one message of any size.
-func (s *Stream) TrySend(parts ...[]byte) bool {
-	size := 0
-	for _, p := range parts {
-		size += len(p)
-	}
+// TrySend sends one message, head followed by body, with the next Flush at the latest. head is copied; body is referred to
+// until it has left, by as many streams as it was given to, and must never change. It never waits: false means that the
+// outbox is full or the stream is over. An empty outbox takes one message of any size.
+func (s *Stream) TrySend(head, body []byte) bool {
 	c := s.c
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if s.over || s.out.closing {
-		c.mu.Unlock()
 		return false
 	}
-	if s.full(prefixBytes + size) {
+	if s.full(prefixBytes + len(head) + len(body)) {
 		s.wanted = true
-		c.mu.Unlock()
 		return false
 	}
-	c.w.send(&s.exchange, pieces(parts), size)
+	c.w.sendShared(&s.exchange, head, body)
 	s.observeSent()
-	c.unlockAndKick()
 	return true
+}
+
+// Flush has what TrySend took written, without waiting for it. Whoever sends to many streams flushes them afterwards, so
+// that streams of one connection share a write.
+func (s *Stream) Flush() {
+	s.c.mu.Lock()
+	s.c.unlockAndKick()
 }
 
 func (s *Stream) observeSent() {
@@ -249,29 +251,9 @@ func (s *Stream) observeSent() {
 	}
 }
 
-// pieces is a message in parts.
-type pieces [][]byte
-
-// Size implements Message.
-func (p pieces) Size() int {
-	n := 0
-	for _, b := range p {
-		n += len(b)
-	}
-	return n
-}
-
-// Append implements Message.
-func (p pieces) Append(dst []byte) []byte {
-	for _, b := range p {
-		dst = append(dst, b...)
-	}
-	return dst
-}
-
 // full reports whether size more bytes do not fit the outbox. mu held.
 func (s *Stream) full(size int) bool {
-	waiting := s.out.waiting()
+	waiting := s.out.box.size
 	return waiting > 0 && (waiting+size > outboxBytes || s.c.w.waiting+size > outboxConn)
 }
 

@@ -11,40 +11,104 @@ import (
 
 // writer is the sending side of a connection. conn.mu protects all of it.
 //
-// Frames are appended to out. Whoever takes busy writes out, again and again, until nothing is pending; bytes that
-// others append meanwhile are therefore written by it. Data that the windows, or a full out, hold back waits in its
-// exchange; exchanges that have data and window wait in queue and send one frame per turn.
+// Frames are appended to out; when that is long enough it goes to full and another buffer takes its place, so that
+// nothing that is framed is copied again. Whoever takes busy writes full and out, again and again, until nothing is
+// pending; bytes that others append meanwhile are therefore written by it. Data that the windows, or too much framed
+// output, hold back waits in its exchange; exchanges that have data and window wait in queue and send one frame per turn.
 type writer struct {
-	c       *conn
-	out     []byte // complete frames not yet given to the socket
-	head    headEncoder
-	queue   []*exchange // exchanges that may send DATA, oldest turn first
-	window  int64       // the peer's connection window
-	initial int64       // the peer's initial stream window
-	waiting int         // bytes in all exchanges' pend
-	busy    bool        // the write token is taken
-	dirty   bool        // the connection is on its flusher's list
-	failed  bool        // the socket took no more
-	notify  []func()    // NotifyWritable functions to be called once the lock is released
-	moved   sync.Cond   // signalled when out was given to the socket
-
-	provoked bool // HEADERS or DATA were sent since the last PING came: see conn.onPing
+	c        *conn
+	out      []byte   // complete frames not yet given to the socket
+	full     [][]byte // earlier ones
+	fullSize int      // bytes in full
+	head     headEncoder
+	queue    turns     // exchanges that may send DATA, oldest turn first
+	window   int64     // the peer's connection window
+	initial  int64     // the peer's initial stream window
+	waiting  int       // bytes in all exchanges' outboxes
+	busy     bool      // the write token is taken
+	dirty    bool      // the connection is on its flusher's list
+	failed   bool      // the socket took no more
+	provoked bool      // HEADERS or DATA were sent since the last PING came: see conn.onPing
+	notify   []func()  // NotifyWritable functions to be called once the lock is released
+	moved    sync.Cond // signalled when framed bytes were given to the socket
 }
 
-var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+// turns is a queue of exchanges, linked through outflow.after.
+type turns struct{ head, tail *exchange }
 
-// buffer returns out, with memory behind it.
+func (q *turns) empty() bool { return q.head == nil }
+
+func (q *turns) push(x *exchange) {
+	if q.head == nil {
+		q.head = x
+	} else {
+		q.tail.out.after = x
+	}
+	q.tail = x
+}
+
+func (q *turns) pop() *exchange {
+	x := q.head
+	q.head, x.out.after = x.out.after, nil
+	if q.head == nil {
+		q.tail = nil
+	}
+	return x
+}
+
+// Output buffers come in two sizes: most connections never need a large one.
+var (
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, 0, outBufferSmall); return &b }}
+	largeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, outBuffer+frameBytes+1<<10); return &b }}
+)
+
+// buffer returns out, with memory behind it, for a frame to be begun.
 func (w *writer) buffer() []byte {
 	if w.out == nil {
-		w.out = (*outBuffers.Get().(*[]byte))[:0]
+		w.out = (*smallBuffers.Get().(*[]byte))[:0]
+	} else if len(w.out) >= outBuffer {
+		w.retire()
 	}
 	return w.out
 }
 
+// retire puts out aside, and a large buffer in its place.
+func (w *writer) retire() {
+	w.full = append(w.full, w.out)
+	w.fullSize += len(w.out)
+	w.out = (*largeBuffers.Get().(*[]byte))[:0]
+}
+
+// room is buffer for a frame whose size is known.
+func (w *writer) room(n int) {
+	if cap(w.buffer())-len(w.out) >= n {
+		return
+	}
+	if len(w.out) >= outBufferSmall {
+		w.retire()
+		return
+	}
+	small := w.out
+	w.out = append((*largeBuffers.Get().(*[]byte))[:0], small...)
+	recycle(small)
+}
+
+// framed is the number of bytes that wait for the socket.
+func (w *writer) framed() int { return w.fullSize + len(w.out) }
+
+// pending reports whether there is something to be written, framed or called.
+func (w *writer) pending() bool {
+	return w.framed() > 0 || !w.queue.empty() || len(w.notify) > 0
+}
+
 func recycle(b []byte) {
-	if cap(b) <= bufferKeep {
+	switch c := cap(b); {
+	case c >= outBuffer && c <= 2*outBuffer+frameBytes:
 		b = b[:0]
-		outBuffers.Put(&b)
+		largeBuffers.Put(&b)
+	case c >= outBufferSmall && c < outBuffer:
+		b = b[:0]
+		smallBuffers.Put(&b)
 	}
 }
 
@@ -154,24 +218,48 @@ func (w *writer) appendSettings(settings ...http2.Setting) {
 func (w *writer) send(x *exchange, m Message, size int) {
 	w.appendHeaders(x)
 	n := int64(prefixBytes + size)
-	if x.out.hasData() || n > frameBytes || n > x.out.window || n > w.window || len(w.queue) > 0 || len(w.out) > outHighWater {
+	if n > frameBytes || !w.open(x, n) {
 		w.enqueue(x, appendMessage(make([]byte, 0, n), m, size))
 		return
 	}
 	w.provoked = true
 	x.out.window -= n
 	w.window -= n
-	w.out = appendFrame(w.out, int(n), http2.FrameData, 0, x.id)
+	x.out.frames++
+	w.out = appendFrame(w.buffer(), int(n), http2.FrameData, 0, x.id)
 	w.out = appendMessage(w.out, m, size)
+}
+
+// open reports whether n bytes of x may be framed at once without passing others that wait.
+func (w *writer) open(x *exchange, n int64) bool {
+	return !x.out.hasData() && n <= x.out.window && n <= w.window && w.queue.empty() && w.framed() <= outHighWater
+}
+
+// sendShared sends one gRPC message of x, head and body. body is not copied while it waits and must never change.
+func (w *writer) sendShared(x *exchange, head, body []byte) {
+	w.appendHeaders(x)
+	n := prefixBytes + len(head) + len(body)
+	open := w.open(x, int64(n))
+	var prefix [prefixBytes]byte
+	x.out.box.copy(appendPrefix(prefix[:0], len(head)+len(body)))
+	x.out.box.copy(head)
+	x.out.box.share(body)
+	w.waiting += n
+	if !open {
+		w.schedule(x)
+		return
+	}
+	for x.out.box.size > 0 {
+		w.sendFrame(x)
+	}
 }
 
 // enqueue queues bytes of x to be sent as DATA. It takes over data.
 func (w *writer) enqueue(x *exchange, data []byte) {
-	if x.out.waiting() == 0 {
-		x.out.pend, x.out.off = data, 0
-		x.out.moved = time.Now().UnixNano()
+	if len(data) <= outboxLeast {
+		x.out.box.copy(data)
 	} else {
-		x.out.pend = append(x.out.pend, data...)
+		x.out.box.share(data)
 	}
 	w.waiting += len(data)
 	w.schedule(x)
@@ -181,35 +269,30 @@ func (w *writer) enqueue(x *exchange, data []byte) {
 func (w *writer) schedule(x *exchange) {
 	if !x.out.queued && x.out.window > 0 && x.out.hasData() && !x.over {
 		x.out.queued = true
-		w.queue = append(w.queue, x)
+		w.queue.push(x)
 	}
 }
 
-// pump frames queued data as far as the windows and out's bound allow. The caller holds mu and the write token; mu may
-// be released in between.
+// pump frames queued data as far as the windows and the bound on framed output allow. The caller holds mu and the write
+// token; mu may be released in between.
 func (w *writer) pump() {
-	for len(w.queue) > 0 && w.window > 0 && len(w.out) < outHighWater && !w.failed {
-		x := w.queue[0]
-		w.queue[0] = nil
-		w.queue = w.queue[1:]
+	for !w.queue.empty() && w.window > 0 && w.framed() < outHighWater && !w.failed {
+		x := w.queue.pop()
 		x.out.queued = false
 		if x.over {
 			continue
 		}
-		if x.out.waiting() == 0 && x.out.next != nil && !w.produce(x) {
+		if x.out.box.size == 0 && x.out.next != nil && !w.produce(x) {
 			continue
 		}
 		w.sendFrame(x)
 		w.schedule(x)
 	}
-	if len(w.queue) == 0 {
-		w.queue = nil
-	}
 }
 
 // produce asks the producer of x for its next piece, without the lock; false when x ended meanwhile.
 func (w *writer) produce(x *exchange) bool {
-	next, buf := x.out.next, x.out.pend[:0]
+	next, buf := x.out.next, x.out.piece[:0]
 	w.c.mu.Unlock()
 	piece, more := next(buf)
 	w.c.mu.Lock()
@@ -220,7 +303,8 @@ func (w *writer) produce(x *exchange) bool {
 	if x.out.left < 0 || !more && x.out.left > 0 || more && len(piece) == 0 {
 		panic(fmt.Sprintf("BUG: the producer of a reply to %s is %d bytes off the size it announced", x.req.path, x.out.left))
 	}
-	x.out.pend, x.out.off = piece, 0
+	x.out.piece = piece
+	x.out.box.share(piece)
 	w.waiting += len(piece)
 	if !more {
 		x.out.next = nil
@@ -232,22 +316,22 @@ func (w *writer) produce(x *exchange) bool {
 	return false
 }
 
-// sendFrame frames as much of x's queue as one frame and the windows allow.
+// sendFrame frames as much of x's outbox as one frame and the windows allow.
 func (w *writer) sendFrame(x *exchange) {
-	n := int(min(int64(x.out.waiting()), frameBytes, x.out.window, w.window))
+	n := int(min(int64(x.out.box.size), frameBytes, x.out.window, w.window))
 	if n <= 0 {
 		return
 	}
 	x.out.window -= int64(n)
 	w.window -= int64(n)
 	w.waiting -= n
-	w.out = appendFrame(w.buffer(), n, http2.FrameData, 0, x.id)
-	w.out = append(w.out, x.out.pend[x.out.off:x.out.off+n]...)
+	w.room(frameHeaderBytes + n)
+	w.out = appendFrame(w.out, n, http2.FrameData, 0, x.id)
+	w.out = x.out.box.move(w.out, n)
 	w.provoked = true
-	x.out.off += n
 	x.out.partial = true
-	x.out.moved = time.Now().UnixNano()
-	if x.out.waiting() == 0 && x.out.next == nil {
+	x.out.frames++
+	if !x.out.hasData() {
 		w.drainedQueue(x)
 		return
 	}
@@ -257,10 +341,6 @@ func (w *writer) sendFrame(x *exchange) {
 // drainedQueue is called when the last queued byte of x is framed.
 func (w *writer) drainedQueue(x *exchange) {
 	x.out.partial = false
-	x.out.off = 0
-	if x.out.pend = x.out.pend[:0]; cap(x.out.pend) > pendKeep {
-		x.out.pend = nil
-	}
 	if x.out.closing {
 		x.writeEnd()
 		return
@@ -272,7 +352,7 @@ func (w *writer) drainedQueue(x *exchange) {
 func (w *writer) drained(x *exchange) {
 	switch r := x.role.(type) {
 	case *Stream:
-		if x.out.waiting() > outboxBytes/2 {
+		if x.out.box.size > outboxBytes/2 {
 			return
 		}
 		signal(r.writable)
@@ -291,7 +371,7 @@ func (w *writer) drained(x *exchange) {
 func (c *conn) flush(reader bool) {
 	c.mu.Lock()
 	c.w.dirty = false
-	if c.w.busy || len(c.w.out) == 0 && len(c.w.queue) == 0 && len(c.w.notify) == 0 {
+	if c.w.busy || !c.w.pending() {
 		c.mu.Unlock()
 		return
 	}
@@ -300,7 +380,7 @@ func (c *conn) flush(reader bool) {
 		c.writeAll(false)
 		return
 	}
-	if reader && len(c.w.out) <= writeChunk && len(c.w.queue) == 0 {
+	if reader && c.w.framed() <= writeChunk && c.w.queue.empty() {
 		c.writeAll(true)
 		return
 	}
@@ -325,40 +405,73 @@ func (c *conn) writeAll(wait bool) {
 			return
 		}
 		w.pump()
-		if w.failed {
-			w.out = nil
-		}
-		buf, notify := w.out, w.notify
-		w.out, w.notify = nil, nil
-		if len(buf) == 0 && len(notify) == 0 {
+		c.collect()
+		notify := w.notify
+		w.notify = nil
+		if len(c.try.bufs) == 0 && len(notify) == 0 {
 			break
 		}
 		c.mu.Unlock()
 		for _, fn := range notify {
 			fn()
 		}
-		n, err := c.write(buf, wait)
-		if err == nil && n < len(buf) {
-			go c.writeRest(buf, n)
+		n, done, err := c.writeBuffers(wait)
+		written += n
+		if err == nil && !done {
+			go c.writeRest()
 			return
 		}
-		c.wrote(buf, err)
-		written += n
+		c.mu.Lock()
+		c.wrote(err)
 	}
 	w.busy = false
 	w.moved.Broadcast()
 	c.mu.Unlock()
 }
 
-// wrote ends the writing of buf and takes mu again.
-func (c *conn) wrote(buf []byte, err error) {
-	if o := c.srv.cfg.Observer; o != nil {
-		o.Bytes(0, len(buf))
+// collect moves what is framed to the list of the token's holder. mu held.
+func (c *conn) collect() {
+	w, a := &c.w, &c.try
+	if w.failed {
+		w.full, w.fullSize, w.out = nil, 0, nil
 	}
-	if buf != nil {
+	a.bufs, w.full = w.full, a.bufs[:0]
+	w.fullSize = 0
+	if len(w.out) > 0 {
+		a.bufs = append(a.bufs, w.out)
+	}
+	w.out = nil
+}
+
+// writeBuffers writes the holder's buffers and gives them back. done is false when the socket is full; then the rest is
+// still in the list.
+func (c *conn) writeBuffers(wait bool) (written int, done bool, err error) {
+	a := &c.try
+	for i, buf := range a.bufs {
+		if buf == nil {
+			continue
+		}
+		n, err := c.write(buf[a.off:], wait)
+		written += n
+		if err != nil {
+			return written, true, err
+		}
+		if a.off += n; a.off < len(buf) {
+			return written, false, nil
+		}
+		if o := c.srv.cfg.Observer; o != nil {
+			o.Bytes(0, len(buf))
+		}
 		recycle(buf)
+		a.bufs[i], a.off = nil, 0
 	}
-	c.mu.Lock()
+	return written, true, nil
+}
+
+// wrote ends the writing of the holder's buffers. mu held.
+func (c *conn) wrote(err error) {
+	clear(c.try.bufs)
+	c.try.bufs, c.try.off = c.try.bufs[:0], 0
 	if err != nil && !c.w.failed {
 		c.w.failed = true
 		c.nc.Close() // the reader wakes up and cleans up
@@ -367,9 +480,10 @@ func (c *conn) wrote(buf []byte, err error) {
 }
 
 // writeRest is the goroutine that takes over, with the write token, when a socket is full.
-func (c *conn) writeRest(buf []byte, n int) {
-	_, err := c.write(buf[n:], true)
-	c.wrote(buf, err)
+func (c *conn) writeRest() {
+	_, _, err := c.writeBuffers(true)
+	c.mu.Lock()
+	c.wrote(err)
 	c.writeAll(true)
 }
 
@@ -408,8 +522,12 @@ func (c *conn) tryWrite(p []byte) (int, error) {
 	return c.try.n, err
 }
 
-// attempt carries the arguments and results of a write that does not wait.
+// attempt belongs to the holder of the write token: what it has to write, and the arguments and results of a write that
+// does not wait.
 type attempt struct {
+	bufs [][]byte // those written are nil
+	off  int      // bytes of the first one left that are written
+
 	p   []byte
 	n   int
 	err error
@@ -427,8 +545,7 @@ func (a *attempt) init() {
 // this connection, by the holder of the write token, or by a flusher.
 func (c *conn) unlockAndKick() {
 	w := &c.w
-	pending := len(w.out) > 0 || len(w.queue) > 0 || len(w.notify) > 0
-	kick := pending && !w.busy && !w.dirty && !c.in.reading.Load()
+	kick := w.pending() && !w.busy && !w.dirty && !c.in.reading.Load()
 	if kick {
 		w.dirty = true
 	}

@@ -59,11 +59,12 @@ func (h *Hub) retire(w *watcher) {
 // catchup is a worker: it takes the watcher that waits longest and moves it one chunk forward.
 func (h *Hub) catchup() {
 	defer h.done.Done()
-	var enc encoder
+	var r replay
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for {
 		for len(h.behind) == 0 && !h.closed {
+			r.forget()
 			h.work.Wait()
 		}
 		if h.closed {
@@ -74,7 +75,8 @@ func (h *Hub) catchup() {
 		h.behind = h.behind[1:]
 		if w.state == stateQueued { // else it was cancelled meanwhile
 			w.state = stateWorking
-			h.advance(w, &enc)
+			h.counts.Turns++
+			h.advance(w, &r)
 		}
 	}
 }
@@ -85,30 +87,69 @@ type chunk struct {
 	until   ids.Revision
 }
 
+// replay is a worker's latest chunk, already matched and encoded. Watchers that fell behind together want the same bytes
+// one after the other.
+type replay struct {
+	enc         encoder
+	span        span
+	from, until ids.Revision // nothing when equal
+	hits        []hit
+}
+
+// replayForms bounds the forms of one replay that are kept.
+const replayForms = 16
+
+// serves reports whether the next chunk of w is here.
+func (r *replay) serves(w *watcher) bool {
+	return r.from <= w.next && w.next < r.until && r.span == w.span && r.enc.used < replayForms
+}
+
+// load takes a chunk for the watchers of a span.
+func (r *replay) load(w *watcher, c chunk) {
+	r.span, r.from, r.until = w.span, w.next, c.until
+	r.hits = r.hits[:0]
+	for _, b := range c.batches {
+		for i := range b.Events {
+			if ev := &b.Events[i]; w.span.contains(ev.Key) {
+				r.hits = append(r.hits, hit{b.Revision, ev})
+			}
+		}
+	}
+	r.enc.begin(r.hits)
+}
+
+// forget gives up the memory.
+func (r *replay) forget() { *r = replay{} }
+
 // advance moves one watcher forward and decides what happens to it next. It is called with mu held and gives it up while
 // it reads and sends.
-func (h *Hub) advance(w *watcher, enc *encoder) {
+func (h *Hub) advance(w *watcher, r *replay) {
 	s := w.stream
 	wakes := s.wakes
 	var unsent ids.Revision
 	sent, err := true, error(nil)
 	if last := h.log.last; w.next >= h.log.first && last-w.next < tailRevisions {
 		// Short enough to finish under the lock, so that the log cannot run away from the watcher.
-		c := chunk{h.log.from(w.next, tailRevisions+1, 1<<62), last + 1}
-		unsent, sent = h.sendChunk(w, c, enc)
+		if !r.serves(w) || r.until <= last {
+			r.load(w, chunk{h.log.from(w.next, tailRevisions+1, 1<<62), last + 1})
+		}
+		unsent, sent = h.sendReplay(w, r)
 	} else {
-		from, logged := w.next, h.log.from(w.next, limits.WatchBatchRevs, limits.WatchBatchBytes)
-		inLog := w.next >= h.log.first
-		below := h.log.first
+		from, below := w.next, h.log.first
+		inLog := from >= below
+		var logged []*mvcc.EventBatch
+		if inLog && !r.serves(w) {
+			logged = h.log.from(from, limits.WatchBatchRevs, limits.WatchBatchBytes)
+		}
 		h.mu.Unlock()
-		c := chunk{batches: logged}
-		if inLog {
-			c.until = logged[len(logged)-1].Revision + 1
-		} else {
-			c, err = h.past(w, from, below)
+		switch {
+		case inLog && logged != nil:
+			r.load(w, chunk{logged, logged[len(logged)-1].Revision + 1})
+		case !inLog:
+			err = h.past(w, from, below, r)
 		}
 		if err == nil {
-			unsent, sent = h.sendChunk(w, c, enc)
+			unsent, sent = h.sendReplay(w, r)
 		}
 		h.mu.Lock()
 	}
@@ -156,37 +197,34 @@ func (h *Hub) abandon(w *watcher, err error) {
 	h.payProgress(s)
 }
 
-// past reads events below the log from a view. Runs without the lock.
-func (h *Hub) past(w *watcher, from, below ids.Revision) (chunk, error) {
+// past reads events below the log from a view, unless the replay has them. Runs without the lock.
+func (h *Hub) past(w *watcher, from, below ids.Revision, r *replay) error {
 	view := h.cfg.View()
 	if from < view.Compacted() {
-		return chunk{}, fault.Compacted
+		return fault.Compacted
+	}
+	if r.serves(w) {
+		return nil
 	}
 	batches, next, err := view.Events(from, below-1, limits.WatchBatchBytes, w.span.contains)
-	return chunk{batches, next}, err
+	if err == nil {
+		r.load(w, chunk{batches, next})
+	}
+	return err
 }
 
-// sendChunk sends w its events of a chunk. It returns the first revision that w still needs and whether the whole chunk
+// sendReplay sends w its events of the replay. It returns the first revision that w still needs and whether everything
 // was taken.
-func (h *Hub) sendChunk(w *watcher, c chunk, enc *encoder) (unsent ids.Revision, ok bool) {
-	enc.reset()
-	w.round = w.round[:0]
-	for _, b := range c.batches {
-		if b.Revision < w.next {
-			continue
-		}
-		for i := range b.Events {
-			ev := &b.Events[i]
-			if !w.drops(ev.Type) && w.span.contains(ev.Key) {
-				w.round = append(w.round, enc.add(b.Revision, ev))
-			}
-		}
+func (h *Hub) sendReplay(w *watcher, r *replay) (unsent ids.Revision, ok bool) {
+	if len(r.hits) == 0 {
+		return r.until, true
 	}
-	head := h.header(h.cfg.View().Revision())
-	unsent, ok = enc.send(w, w.round, head)
-	w.round = w.round[:0]
+	events, unsent, ok := r.enc.send(w, h.header(h.cfg.View().Revision()))
+	if events > 0 {
+		w.stream.sink.Flush()
+	}
 	if !ok {
 		return unsent, false
 	}
-	return c.until, true
+	return r.until, true
 }

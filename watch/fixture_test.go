@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -144,17 +145,16 @@ type fakeSink struct {
 	broken   error
 }
 
-func (s *fakeSink) TrySend(parts ...[]byte) bool {
+func (s *fakeSink) Flush() {}
+
+func (s *fakeSink) TrySend(head, body []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.capacity > 0 && len(s.queue) >= s.capacity {
 		s.refused = true
 		return false
 	}
-	var whole []byte
-	for _, p := range parts {
-		whole = append(whole, p...)
-	}
+	whole := slices.Concat(head, body)
 	m := new(pb.WatchResponse)
 	if err := proto.Unmarshal(whole, m); err != nil {
 		s.broken = err

@@ -35,8 +35,11 @@ type Config struct {
 
 // Sink is where a stream's responses go; *rpc.Stream is one.
 type Sink interface {
-	// TrySend queues one message, the concatenation of parts, which it copies; false when the outbox is full.
-	TrySend(parts ...[]byte) bool
+	// TrySend queues one message, head and body; false when the outbox is full. It copies head. It may refer to body, which
+	// never changes and is given to many sinks.
+	TrySend(head, body []byte) bool
+	// Flush has what was queued sent, without waiting for it.
+	Flush()
 	// NotifyWritable registers fn, called without locks after a TrySend that returned false once there is room again.
 	NotifyWritable(fn func())
 }
@@ -59,7 +62,7 @@ type Hub struct {
 	behind  []*watcher // waiting for a catch-up worker, oldest first
 	work    *sync.Cond // signalled when behind grows or the hub closes
 	counts  Stats
-	enc     encoder // of the live round
+	round   round
 	closed  bool
 
 	stop chan struct{}
@@ -72,6 +75,7 @@ type Stats struct {
 	Slow              int   // watchers that are behind
 	Pending           int   // events handed over and not yet offered to the live watchers
 	Events            int64 // events offered to live watchers since the start
+	Turns             int64 // turns of catch-up workers with a watcher since the start
 }
 
 // New starts a hub at the current revision of the view.
@@ -191,40 +195,95 @@ func (h *Hub) drain() {
 	}
 }
 
-// deliver offers batches to the watchers that are live. Called with mu held.
+// round is what one delivery needs; its memory is used again.
+type round struct {
+	groups  []*group // those with hits
+	enc     encoder
+	touched []*Stream // to be flushed
+}
+
+// flushEvery is how many streams may have something to send before they are flushed: enough for the streams of a
+// connection to share a write, few enough for the first not to wait long.
+const flushEvery = 1024
+
+// deliver offers batches to the watchers that are live: events find their intervals, and what an interval got is encoded
+// once for all its watchers. Called with mu held.
 func (h *Hub) deliver(batches []*mvcc.EventBatch) {
-	var touched []*watcher
-	h.enc.reset()
+	r := &h.round
 	for _, b := range batches {
 		for i := range b.Events {
 			ev := &b.Events[i]
-			slot := -1
-			h.live.visit(ev.Key, func(w *watcher) {
-				if b.Revision < w.next || w.drops(ev.Type) {
-					return
+			h.live.visit(ev.Key, func(g *group) {
+				if len(g.hits) == 0 {
+					r.groups = append(r.groups, g)
 				}
-				if slot < 0 {
-					slot = h.enc.add(b.Revision, ev)
-				}
-				if len(w.round) == 0 {
-					touched = append(touched, w)
-				}
-				w.round = append(w.round, slot)
+				g.hits = append(g.hits, hit{b.Revision, ev})
 			})
 		}
 	}
 	head := h.header(h.log.last)
-	for _, w := range touched {
-		h.counts.Events += int64(len(w.round))
-		unsent, ok := h.enc.send(w, w.round, head)
-		w.round = w.round[:0]
-		w.quiet = false
-		if !ok {
-			h.live.remove(w)
-			w.next = unsent
-			h.setBehind(w, stateBlocked)
+	for i, g := range r.groups {
+		h.deliverGroup(g, head)
+		clear(g.hits)
+		if g.hits = g.hits[:0]; cap(g.hits) > hitsKeep {
+			g.hits = nil
 		}
+		r.groups[i] = nil
 	}
+	r.groups = r.groups[:0]
+	r.enc.begin(nil)
+	h.flush()
+}
+
+// hitsKeep is how many hits an interval's list keeps room for between rounds.
+const hitsKeep = 64
+
+// deliverGroup offers the hits of one interval to its watchers.
+func (h *Hub) deliverGroup(g *group, head wire.Header) {
+	enc := &h.round.enc
+	enc.begin(g.hits)
+	last := g.hits[len(g.hits)-1].rev
+	for i := 0; i < len(g.watchers); {
+		w := g.watchers[i]
+		if w.next > last {
+			i++
+			continue // starts in the future
+		}
+		events, unsent, ok := enc.send(w, head)
+		if events > 0 {
+			h.counts.Events += int64(events)
+			w.quiet = false
+			h.touch(w.stream)
+		}
+		if ok {
+			i++
+			continue
+		}
+		h.live.remove(w) // another takes its place
+		w.next = unsent
+		h.setBehind(w, stateBlocked)
+	}
+}
+
+// touch notes a stream that has something to be flushed.
+func (h *Hub) touch(s *Stream) {
+	if s.touched {
+		return
+	}
+	s.touched = true
+	if h.round.touched = append(h.round.touched, s); len(h.round.touched) >= flushEvery {
+		h.flush()
+	}
+}
+
+// flush flushes the noted streams.
+func (h *Hub) flush() {
+	for i, s := range h.round.touched {
+		s.touched = false
+		s.sink.Flush()
+		h.round.touched[i] = nil
+	}
+	h.round.touched = h.round.touched[:0]
 }
 
 func (h *Hub) header(rev ids.Revision) wire.Header {

@@ -24,7 +24,8 @@ func (s span) contains(key []byte) bool {
 // group holds the live watchers of one interval.
 type group struct {
 	span     span
-	watchers map[*watcher]struct{}
+	watchers []*watcher // each knows its place
+	hits     []hit      // what the round under way has for them
 
 	priority    uint64
 	left, right *group
@@ -48,7 +49,7 @@ func newIndex() *index {
 func (x *index) add(w *watcher) {
 	g := x.find(w.span)
 	if g == nil {
-		g = &group{span: w.span, watchers: map[*watcher]struct{}{}}
+		g = &group{span: w.span}
 		if w.span.single {
 			x.singles[w.span.key] = g
 		} else {
@@ -58,7 +59,8 @@ func (x *index) add(w *watcher) {
 			x.root = insert(x.root, g)
 		}
 	}
-	g.watchers[w] = struct{}{}
+	w.place = len(g.watchers)
+	g.watchers = append(g.watchers, w)
 }
 
 func (x *index) find(s span) *group {
@@ -73,7 +75,10 @@ func (x *index) remove(w *watcher) {
 	if g == nil {
 		return
 	}
-	delete(g.watchers, w)
+	last := g.watchers[len(g.watchers)-1]
+	g.watchers[w.place], last.place = last, w.place
+	g.watchers[len(g.watchers)-1] = nil
+	g.watchers = g.watchers[:len(g.watchers)-1]
 	if len(g.watchers) > 0 {
 		return
 	}
@@ -85,17 +90,15 @@ func (x *index) remove(w *watcher) {
 	x.root = remove(x.root, g)
 }
 
-// visit calls f for every watcher whose interval contains key.
-func (x *index) visit(key []byte, f func(*watcher)) {
+// visit calls f for the watchers of every interval that contains key.
+func (x *index) visit(key []byte, f func(*group)) {
 	if g := x.singles[string(key)]; g != nil {
-		for w := range g.watchers {
-			f(w)
-		}
+		f(g)
 	}
 	x.root.visit(key, f)
 }
 
-func (g *group) visit(key []byte, f func(*watcher)) {
+func (g *group) visit(key []byte, f func(*group)) {
 	for g != nil {
 		if !g.maxOpen && bytes.Compare(key, []byte(g.maxEnd)) >= 0 {
 			return // every interval below ends at or before key
@@ -105,9 +108,7 @@ func (g *group) visit(key []byte, f func(*watcher)) {
 			return // this interval and all to the right start after key
 		}
 		if g.span.contains(key) {
-			for w := range g.watchers {
-				f(w)
-			}
+			f(g)
 		}
 		g = g.right
 	}

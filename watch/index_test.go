@@ -36,7 +36,11 @@ func TestIndex(t *testing.T) {
 		}
 		key := []byte(name())
 		got := map[*watcher]int{}
-		x.visit(key, func(w *watcher) { got[w]++ })
+		x.visit(key, func(g *group) {
+			for _, w := range g.watchers {
+				got[w]++
+			}
+		})
 		for w := range all {
 			if want := w.span.contains(key); want != (got[w] == 1) {
 				t.Fatalf("step %d: key %s and %+v: visited %d times, want %v", step, key, w.span, got[w], want)
@@ -58,7 +62,7 @@ func BenchmarkVisit(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
-		x.visit(key, func(*watcher) { n++ })
+		x.visit(key, func(g *group) { n += len(g.watchers) })
 		if n != 1 {
 			b.Fatal(n)
 		}

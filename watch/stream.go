@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"sync"
 
 	"quorate.dev/quorate/ids"
@@ -32,6 +33,7 @@ type Stream struct {
 	lagging  int        // watchers that are not live
 	wakes    uint64     // how often the sink said it has room
 	owed     bool       // a progress request waits for lagging to reach 0
+	touched  bool       // in hub.round.touched
 	closed   bool
 
 	replies struct { // messages that must not be lost or overtaken by events
@@ -221,34 +223,31 @@ func (s *Stream) cancelCompacted(id int64, compacted ids.Revision) {
 
 // offer queues a reply; it is sent before any later event of the stream.
 func (s *Stream) offer(r *wire.WatchResponse) {
-	s.queue([][]byte{r.Append(nil)})
+	s.queue(r.Append(nil))
+	s.sink.Flush()
 }
 
-// queue sends one message now, or as soon as the sink has room.
-func (s *Stream) queue(parts [][]byte) {
+// queue queues one message, which it copies, now or as soon as the sink has room.
+func (s *Stream) queue(msg []byte) {
 	s.replies.Lock()
 	defer s.replies.Unlock()
-	if s.flush() && s.sink.TrySend(parts...) {
+	if s.flush() && s.sink.TrySend(msg, nil) {
 		return
 	}
-	var whole []byte
-	for _, p := range parts {
-		whole = append(whole, p...)
-	}
-	s.replies.waiting = append(s.replies.waiting, whole)
+	s.replies.waiting = append(s.replies.waiting, bytes.Clone(msg))
 }
 
-// trySend sends one response with events unless replies wait or the sink is full.
-func (s *Stream) trySend(parts [][]byte) bool {
+// trySend queues one response with events unless replies wait or the sink is full. The caller flushes the sink.
+func (s *Stream) trySend(head, body []byte) bool {
 	s.replies.Lock()
 	defer s.replies.Unlock()
-	return s.flush() && s.sink.TrySend(parts...)
+	return s.flush() && s.sink.TrySend(head, body)
 }
 
-// flush sends the waiting replies; false when some are left. Called with replies held.
+// flush queues the waiting replies; false when some are left. Called with replies held.
 func (s *Stream) flush() bool {
 	for len(s.replies.waiting) > 0 {
-		if !s.sink.TrySend(s.replies.waiting[0]) {
+		if !s.sink.TrySend(s.replies.waiting[0], nil) {
 			return false
 		}
 		s.replies.waiting[0] = nil
@@ -263,6 +262,7 @@ func (s *Stream) writable() {
 	empty := s.flush()
 	s.replies.room.Broadcast()
 	s.replies.Unlock()
+	s.sink.Flush()
 	if !empty {
 		return // the sink refused again and will call again
 	}

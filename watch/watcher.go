@@ -36,7 +36,7 @@ type watcher struct {
 	next  ids.Revision // when not live: the first revision not yet sent; when live: earlier revisions do not concern it
 	quiet bool         // no event since the last periodic progress notification
 	drop  bool         // cancel was asked for while a worker had it
-	round []int        // encoder slots of the delivery round under way
+	place int          // in its group, while live
 }
 
 func (w *watcher) drops(t wire.EventType) bool {
