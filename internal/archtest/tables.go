@@ -29,7 +29,9 @@ var mayImport = map[string][]string{
 	"server":  {"*"},
 
 	"embed":             {"server", "config"},
-	"cmd/quorate":       {"server", "config"},
+	"load/lean":         {},
+	"load":              {"load/lean", "wire", "internal/clock"},
+	"cmd/quorate":       {"server", "config", "load"},
 	"internal/archtest": {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
 }
@@ -59,7 +61,7 @@ var owners = []struct {
 	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "server", "internal/crash"}, "node is the only host of raft"},
 	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
 	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
-	{"golang.org/x/net/http2", []string{"rpc"}, "rpc is the only HTTP/2 server"},
+	{"golang.org/x/net/http2", []string{"rpc", "load/lean"}, "rpc is the only HTTP/2 server, load/lean the only client"},
 	{"github.com/spf13/cobra", []string{"cmd/quorate", "cli"}, "commands live in cmd and cli"},
 }
 
@@ -72,7 +74,7 @@ var bannedCalls = []struct {
 }{
 	{"time.Sleep", false, nil, "wait for the event, or use internal/clock"},
 	{"time.Sleep", true, nil, "poll for the condition with a deadline, or use the manual clock"},
-	{"time.Now", false, []string{"internal/clock", "rpc", "httpapi", "server", "wal", "storage", "node", "grpcapi", "cmd/quorate"},
+	{"time.Now", false, []string{"internal/clock", "rpc", "httpapi", "server", "wal", "storage", "node", "grpcapi", "cmd/quorate", "load/lean"},
 		"use internal/clock, so that tests own the time"},
 	{"log.Fatal", false, nil, "return the error; cmd decides about exit codes"},
 	{"log.Printf", false, nil, "use the server's logger"},
