@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"os"
 	"strings"
 
@@ -14,6 +15,9 @@ import (
 // A failed write of the manifest or sync of the store's directory does not return at all. Pebble regards both as fatal and
 // ends the process or panics; it holds the manifest's lock then, and not the engine's. To stop there keeps every other
 // background job from touching the manifest, while readers go on and the member can say what happened.
+//
+// It also orders what Pebble leaves to the file system (v2.1.7, atomicfs.Marker.Move): the manifest is in the directory for
+// good before the marker that names it appears, and the new marker before the old one goes.
 type fence struct {
 	vfs.FS
 	health *health
@@ -35,8 +39,23 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if err := f.health.Err(); err != nil {
 		return nil, err
 	}
+	if err := f.settle(name); err != nil {
+		return nil, err
+	}
 	file, err := f.FS.Create(name, c)
 	return f.file(name, file, err)
+}
+
+// settle syncs the directory of a marker, so that what happened in it before comes before what now happens to the marker.
+func (f *fence) settle(name string) error {
+	if !strings.HasPrefix(f.PathBase(name), "marker.") {
+		return nil
+	}
+	dir, err := f.OpenDir(f.PathDir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // OpenReadWrite implements vfs.FS.
@@ -82,6 +101,9 @@ func (f *fence) Rename(from, to string) error {
 // Remove implements vfs.FS.
 func (f *fence) Remove(name string) error {
 	if err := f.health.Err(); err != nil {
+		return err
+	}
+	if err := f.settle(name); err != nil {
 		return err
 	}
 	return f.FS.Remove(name)

@@ -6,10 +6,26 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
+// comparer orders keys by their bytes. It calls all keys of BucketKey versions of one thing, because the engine keeps the
+// values of older versions apart from the keys, in blocks that are read only for a value that is asked for: so a start, which
+// reads every key of that bucket, reads no values.
+var comparer = func() *pebble.Comparer {
+	c := *pebble.DefaultComparer
+	c.Name = "quorate.1"
+	c.Split = func(key []byte) int {
+		if len(key) > 0 && key[0] == BucketKey {
+			return 1
+		}
+		return len(key)
+	}
+	return &c
+}()
+
 // pebbleOptions maps our options to the engine's. Numbers that are not our options are chosen for this load: keys that
 // arrive almost in order, values that are mostly served from memory above, one writer.
 func pebbleOptions(o Options, h *health) *pebble.Options {
 	p := &pebble.Options{
+		Comparer:   comparer,
 		FS:         &fence{FS: o.FS, health: h},
 		DisableWAL: true,
 		ReadOnly:   o.ReadOnly,
