@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"quorate.dev/quorate/load/lean"
 	"quorate.dev/quorate/wire"
@@ -77,7 +78,7 @@ func pick(d *Data, rnd source, n int64) int64 {
 	return rnd.rnd.Int64N(d.Keys)
 }
 
-func (j *kvJob) next(n int64) (lean.Method, lean.Message, bool) {
+func (j *kvJob) next(n int64, _ time.Duration) (lean.Method, lean.Message, bool) {
 	j.key = j.keys.appendKey(j.key[:0], pick(&j.o.Data, j.rnd, n))
 	j.read = j.w.reads == 1 || j.w.reads > 0 && j.rnd.rnd.Float64() < j.w.reads
 	if j.read {
@@ -136,7 +137,7 @@ type rangeJob struct {
 	resp     wire.RangeResponse
 }
 
-func (j *rangeJob) next(n int64) (lean.Method, lean.Message, bool) {
+func (j *rangeJob) next(n int64, _ time.Duration) (lean.Method, lean.Message, bool) {
 	span := min(j.o.Work.Span, j.o.Data.Keys)
 	first := n * span % j.o.Data.Keys
 	if !j.o.Data.Sequential {

@@ -13,8 +13,9 @@ const (
 	KeyBytesMax     = 64 << 10
 	WatchersMax     = 1 << 20
 	LeasesMax       = 1 << 24
-	TimelineSeconds = 24 * 60 * 60 // of a run's timeline; later seconds count in the totals only
-	ErrorTexts      = 20           // different error texts kept; the rest is counted together
+	Endless         = int64(1) << 60 // a Total that is never reached: the workload ends the run
+	TimelineSeconds = 24 * 60 * 60   // of a run's timeline; later seconds count in the totals only
+	ErrorTexts      = 20             // different error texts kept; the rest is counted together
 )
 
 // Times.

@@ -105,10 +105,11 @@ type sums struct {
 	last         time.Duration
 }
 
-// sum merges recorders whose requests have all completed.
-func sum(recorders []*recorder) *sums {
+// sum merges what was recorded on lines.
+func sum(lines []*line) *sums {
 	s := &sums{texts: map[string]int64{}}
-	for _, r := range recorders {
+	for _, l := range lines {
+		r := &l.rec
 		r.mu.Lock()
 		s.all.Merge(&r.all)
 		if r.refused != nil {

@@ -60,12 +60,8 @@ func round(v float64, digits int) float64 {
 
 // result merges what the connections recorded. cpu is what this process used while it drove the load.
 func (r *run) result(name string, cpu time.Duration) *Result {
-	r.closeSeconds(TimelineSeconds + 1)
-	recorders := make([]*recorder, len(r.lines))
-	for i, l := range r.lines {
-		recorders[i] = &l.rec
-	}
-	s := sum(recorders)
+	r.closeAll(r.lines, &r.times)
+	s := sum(r.lines)
 	res := &Result{Workload: name, Endpoints: r.o.Target.Endpoints, Client: "lean", Connections: r.o.Target.Connections, Clients: r.o.Shape.Clients,
 		TargetRate: r.o.Shape.Rate, Extra: map[string]float64{}, ErrorSamples: s.samples(), Errors: s.errors}
 	if r.open {

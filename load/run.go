@@ -28,8 +28,8 @@ type run struct {
 	epoch time.Time // begin of the run; measuring begins a warm-up later
 	open  bool      // open loop
 	lines []*line
-	extra []*line // connections of watchers, which send no requests
 	times timeline
+	watch watching
 
 	slots   sync.WaitGroup
 	free    chan *slot // of an open loop
@@ -41,6 +41,12 @@ type run struct {
 type tickets struct {
 	warm, counted atomic.Int64
 	late, unsent  int64 // of an open loop; the pacer's
+}
+
+// watching is the other side of a workload that watches: connections that send no requests once watchers are made.
+type watching struct {
+	lines []*line
+	times timeline // of events
 }
 
 // stopper is how a run ends early.
@@ -117,7 +123,7 @@ func Run(ctx context.Context, name string, o Options) (*Result, error) {
 	r := &run{o: &o, open: o.Shape.Rate > 0}
 	r.work = kind.make(r)
 	r.stop.ended = make(chan struct{})
-	r.times.open = map[int]*Histogram{}
+	r.times.open, r.watch.times.open = map[int]*Histogram{}, map[int]*Histogram{}
 	defer r.hangUp()
 	if err := r.connect(ctx); err != nil {
 		return nil, err
@@ -286,7 +292,7 @@ func (r *run) cutShort(done chan struct{}) {
 }
 
 func (r *run) hangUp() {
-	for _, l := range append(r.lines, r.extra...) {
+	for _, l := range append(r.lines, r.watch.lines...) {
 		l.close()
 	}
 }

@@ -10,8 +10,9 @@ import (
 
 // job makes the requests of one slot, one after the other, and judges the answers. It is used by one goroutine at a time.
 type job interface {
-	// next is request n of the run; false ends the slot. The message is used before next is called again.
-	next(n int64) (lean.Method, lean.Message, bool)
+	// next is request n of the run, meant to start at start; false ends the slot. The message is encoded before next is
+	// called again.
+	next(n int64, start time.Duration) (lean.Method, lean.Message, bool)
 	// done takes the answer, or the error that came instead, and returns how many payload bytes were moved. An answer that
 	// cannot be right is an error.
 	done(body []byte, err error) (bytes int, wrong error)
@@ -95,7 +96,7 @@ func (s *slot) loop(now time.Duration) {
 // issue hands request n to the connection. An error says that it was not taken; then nothing will complete.
 func (s *slot) issue(n int64, start time.Duration) (sent bool, err error) {
 	s.start = start
-	m, msg, ok := s.job.next(n)
+	m, msg, ok := s.job.next(n, start)
 	if !ok {
 		return false, nil
 	}

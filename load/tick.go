@@ -44,10 +44,20 @@ func (r *run) tick(ctx context.Context, done chan struct{}) {
 	}
 }
 
-// closeSeconds makes rows of the timeline of what ended before second, and returns the last row.
+// closeSeconds makes rows of the timelines of what ended before second, and returns the last row of the requests.
 func (r *run) closeSeconds(second int) Second {
-	for _, l := range r.lines {
+	closeLines(r.watch.lines, &r.watch.times, second)
+	return closeLines(r.lines, &r.times, second)
+}
+
+func closeLines(lines []*line, t *timeline, second int) Second {
+	for _, l := range lines {
 		l.rec.handBefore(second)
 	}
-	return r.times.closeBefore(second)
+	return t.closeBefore(second)
+}
+
+// closeAll closes every second so far, the one under way included. What lines record must have come to its end.
+func (r *run) closeAll(lines []*line, t *timeline) {
+	closeLines(lines, t, int(max(r.now(), 0)/time.Second)+2)
 }

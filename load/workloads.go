@@ -21,7 +21,7 @@ type Kind struct {
 }
 
 // kinds are all workloads, in the order of help texts.
-var kinds = slices.Concat(kvKinds)
+var kinds = slices.Concat(kvKinds, txnKinds, listKinds, streamKinds, watchKinds, leaseKinds)
 
 // Kinds are the workloads.
 func Kinds() []Kind { return append([]Kind(nil), kinds...) }

@@ -81,6 +81,7 @@ func workloadCommand(k load.Kind, code *int) *cobra.Command {
 			if b.out.format != "table" && b.out.format != "json" {
 				return fmt.Errorf("bench: --write-out is %q; it must be table or json", b.out.format)
 			}
+			b.forget(c.Flags())
 			*code = b.run(k.Name)
 			return nil
 		}}
@@ -123,18 +124,65 @@ func (b *bench) flags(f *pflag.FlagSet) {
 
 // workFlags are those that only some workloads look at.
 func workFlags(f *pflag.FlagSet, w *load.Work, name string) {
-	switch name {
-	case "get", "mixed", "range", "list", "stream":
-		f.BoolVar(&w.Serializable, "serializable", false, "reads that do not wait for a quorum")
+	serializable := func() { f.BoolVar(&w.Serializable, "serializable", false, "reads that do not wait for a quorum") }
+	keysOnly := func() { f.BoolVar(&w.KeysOnly, "keys-only", false, "ask for keys without values") }
+	leases := func(n, ttl int64) {
+		f.Int64Var(&w.Leases, "leases", n, "leases")
+		f.Int64Var(&w.TTL, "ttl", ttl, "seconds a lease lives")
+	}
+	watchers := func(n, conns int) {
+		f.IntVar(&w.Watchers, "watchers", n, "watchers of the prefix")
+		f.IntVar(&w.WatchConns, "watch-connections", conns, "connections of the watchers, in addition to --connections")
+		f.IntVar(&w.Streams, "streams", 0, "watch streams (default one per connection)")
+		f.BoolVar(&w.PrevKV, "prev-kv", false, "ask for the previous value with each event")
 	}
 	switch name {
+	case "get":
+		serializable()
 	case "mixed":
+		serializable()
 		f.Float64Var(&w.ReadRatio, "read-ratio", 0.8, "fraction of requests that read")
 	case "range":
+		serializable()
+		keysOnly()
 		f.Int64Var(&w.Span, "span", 100, "consecutive keys asked for")
 		f.Int64Var(&w.Limit, "limit", 0, "keys in an answer at most; 0 for all")
 		f.BoolVar(&w.CountOnly, "count-only", false, "ask for the number of keys only")
-		f.BoolVar(&w.KeysOnly, "keys-only", false, "ask for keys without values")
+	case "list":
+		serializable()
+		keysOnly()
+		f.Int64Var(&w.Limit, "limit", 500, "keys in a page")
+		f.Int64Var(&w.Lists, "lists", 1, "whole lists of each client")
+	case "stream":
+		serializable()
+		keysOnly()
+		f.Int64Var(&w.Limit, "limit", 0, "keys in an answer at most; 0 for all")
+		f.BoolVar(&w.Unary, "unary", false, "one Range instead of RangeStream")
+	case "txn":
+		f.BoolVar(&w.NodeLeases, "node-leases", false, "renew the leases of Kubernetes' nodes in turn (100,000 unless --keys says otherwise)")
+	case "watch":
+		watchers(100, 10)
+	case "watch-latency":
+		watchers(1, 1)
+	case "lease-keepalive":
+		leases(1000, 60)
+	case "lease-grant":
+		f.Int64Var(&w.TTL, "ttl", 60, "seconds a lease lives")
+	case "lease-expire":
+		leases(1000, 5)
+	}
+}
+
+// forget resets flags that were not given, so that each workload has its own defaults.
+func (b *bench) forget(f *pflag.FlagSet) {
+	s, d, w := &b.o.Shape, &b.o.Data, &b.o.Work
+	for name, reset := range map[string]func(){
+		"in-flight": func() { s.InFlight = 0 }, "prefix": func() { d.Prefix = "" }, "keys": func() { d.Keys = 0 },
+		"key-size": func() { d.KeySize = 0 }, "value-size": func() { d.ValueSize = 0 }, "watch-connections": func() { w.WatchConns = 0 },
+	} {
+		if !f.Changed(name) {
+			reset()
+		}
 	}
 }
 
