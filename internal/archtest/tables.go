@@ -7,10 +7,11 @@ var mayImport = map[string][]string{
 	"limits":             {},
 	"internal/clock":     {},
 	"internal/invariant": {},
+	"internal/arena":     {"internal/invariant"},
 	"wire":               {},
 
 	"command": {"ids", "wire"},
-	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/invariant"},
+	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/arena", "internal/invariant"},
 	"lease":   {"ids", "storage"},
 	"member":  {"ids", "fault", "storage"},
 	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant"},
@@ -37,7 +38,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages hold the deterministic middle of the store.
-var pure = []string{"ids", "wire", "command", "mvcc", "lease", "member", "state"}
+var pure = []string{"ids", "wire", "internal/arena", "command", "mvcc", "lease", "member", "state"}
 
 // impure says what a pure package may not use, and what to do instead.
 var impure = map[string]string{
