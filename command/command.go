@@ -143,7 +143,7 @@ type Result struct {
 	Alarms   []wire.AlarmMember // Alarm
 }
 
-// Waiter is told the result of a command that this member proposed: exactly once, on the apply goroutine or wherever the
+// Waiter is told the result of a command that this member proposed: exactly once, when it is applied or wherever the
 // proposal failed. Complete must not block.
 type Waiter interface {
 	Complete(*Result)

@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -14,33 +13,31 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/limits"
-	"quorate.dev/quorate/storage"
 )
 
-// applyQueue brings committed entries to the apply goroutine, in order. Raft bounds it: it hands out at most
+// applyQueue brings committed entries to the applier, in order. Raft bounds it: it hands out at most
 // limits.ApplyOutstanding bytes that are not yet acknowledged.
 type applyQueue struct {
 	mu       sync.Mutex
 	messages []*raftpb.Message
 	spare    []*raftpb.Message
+	entries  int // in messages
 	wake     chan struct{}
-	tidy     atomic.Bool // look after the retention of the log
 }
 
+// put adds a message. The caller wakes a worker or applies it.
 func (q *applyQueue) put(m *raftpb.Message) {
 	q.mu.Lock()
 	q.messages = append(q.messages, m)
+	q.entries += len(m.GetEntries())
 	q.mu.Unlock()
-	ring(q.wake)
 }
 
-// take returns all messages; they are valid until the next call.
-func (q *applyQueue) take() []*raftpb.Message {
+// small reports whether at most inlineEntries wait.
+func (q *applyQueue) small() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	clear(q.spare)
-	q.messages, q.spare = q.spare[:0], q.messages
-	return q.spare
+	return q.entries <= inlineEntries
 }
 
 func (q *applyQueue) empty() bool {
@@ -49,20 +46,35 @@ func (q *applyQueue) empty() bool {
 	return len(q.messages) == 0
 }
 
-// Bounds of background work in the apply goroutine.
+// take returns all messages; they are valid until the next call.
+func (q *applyQueue) take() []*raftpb.Message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.spare)
+	q.messages, q.spare, q.entries = q.spare[:0], q.messages, 0
+	return q.spare
+}
+
+// Bounds of what the applier does.
 const (
 	// backgroundEvery is after how many batches a step of background work runs even if more entries wait, so that a busy
 	// store is tidied up too.
 	backgroundEvery = 64
+	// backgroundUnits is the size of a step: entries that commit meanwhile wait for its end.
+	backgroundUnits = limits.ScrubBatchRevs
 	// slowApply is what a batch may take before it is reported (source: etcd's warning-apply-duration).
 	slowApply = 100 * time.Millisecond
+	// inlineEntries is how many entries the worker that wrote them applies itself, instead of waking the other one.
+	inlineEntries = 8
+	// quietBytes is how much applied data raft need not hear of at once.
+	quietBytes = 64 << 10
 )
 
-// applier is the apply goroutine: it decodes committed entries, gives them to the machine in batches, and answers those who
-// wait for them. It is the only one that calls the machine.
+// applier decodes committed entries, gives them to the machine in batches, and answers those who wait for them. Nobody else
+// calls the machine. The worker that holds mu is the applier.
 type applier struct {
+	mu          sync.Mutex
 	h           *Host
-	retention   retention
 	lastAtStart ids.Index // entries up to here are of an earlier run, nobody waits for them
 	ready       ids.Term  // the newest term that Observer.LeaderReady knows
 
@@ -74,41 +86,29 @@ type applier struct {
 	change    *raftpb.ConfChange
 	batches   int // since the last background step
 	more      bool
+	news      bool // reads may wait for the batch: it holds the first entry of a term
 }
 
-func newApplier(h *Host, lastAtStart ids.Index, mark storage.Mark) *applier {
-	return &applier{h: h, lastAtStart: lastAtStart, retention: retention{h: h, applied: mark.Index}, more: true}
+func newApplier(h *Host, lastAtStart ids.Index) *applier {
+	return &applier{h: h, lastAtStart: lastAtStart, more: true}
 }
 
-func (a *applier) run() {
-	for {
-		if a.h.ended() {
-			return
-		}
-		ok := true
-		if messages := a.h.applies.take(); len(messages) > 0 {
-			ok = a.apply(messages)
-		} else if a.more {
-			ok = a.background()
-		} else {
-			select {
-			case <-a.h.applies.wake:
-			case <-a.h.life.end:
-			}
-		}
-		a.h.reads.release(a.h.gauges.applied.Load())
-		if a.h.applies.tidy.Swap(false) {
-			ok = ok && a.retention.tidy()
-		}
-		if !ok {
-			return
-		}
+// work applies what is queued, or does a step of housekeeping when nothing is. It reports whether it did anything, and
+// whether the member may go on.
+func (a *applier) work() (worked, ok bool) {
+	ok = true
+	if messages := a.h.applies.take(); len(messages) > 0 {
+		worked, ok = true, a.apply(messages)
+	} else if a.more {
+		worked, ok = true, a.background(backgroundUnits)
 	}
+	a.h.reads.release(a.h.gauges.applied.Load())
+	return worked, ok
 }
 
-// background does one bounded step of housekeeping and reports whether the member may go on.
-func (a *applier) background() bool {
-	more, err := a.h.cfg.Machine.Background(limits.ScrubBatchRevs)
+// background does one step of housekeeping of at most max units and reports whether the member may go on.
+func (a *applier) background(max int) bool {
+	more, err := a.h.cfg.Machine.Background(max)
 	if err != nil {
 		a.h.fail(fmt.Errorf("node: housekeeping of the store failed: %w", err))
 		return false
@@ -172,7 +172,11 @@ func (a *applier) flush() bool {
 		a.h.inbox.put(event{change: a.change})
 	}
 	if len(a.responses) > 0 {
-		a.h.inbox.put(event{messages: append([]*raftpb.Message(nil), a.responses...)})
+		tell := a.h.inbox.put
+		if a.change == nil && !a.news && a.bytes < quietBytes && a.h.gauges.leader.Load().Self {
+			tell = a.h.inbox.leave // nothing depends on it, and the leader's next turn is never far
+		}
+		tell(event{messages: append([]*raftpb.Message(nil), a.responses...)})
 	}
 	clear(a.cmds)
 	clear(a.responses)
@@ -197,7 +201,7 @@ func (a *applier) machine() bool {
 	}
 	a.observe(n, h.cfg.Clock.Now().Sub(began))
 	h.gauges.applied.Store(uint64(last.Index))
-	h.gauges.own.Store(uint64(last.Term))
+	a.news = h.gauges.own.Swap(uint64(last.Term)) != uint64(last.Term)
 	if last.Term > a.ready {
 		a.announce(last.Term)
 	}
@@ -205,7 +209,7 @@ func (a *applier) machine() bool {
 		return false
 	}
 	count, bytes := h.registry.take(a.cmds, a.waiters)
-	if f := h.cfg.Observer.Answer; f != nil && count > 1 {
+	if f := h.cfg.Observer.Answer; f != nil && count > 0 {
 		f(a.deliver)
 	} else {
 		a.deliver()
@@ -218,10 +222,14 @@ func (a *applier) machine() bool {
 	clear(a.waiters)
 	clear(a.results)
 	a.more = true
-	if a.batches++; a.batches >= backgroundEvery && !a.background() {
+	if a.batches++; a.batches >= backgroundEvery && !a.background(backgroundUnits) {
 		return false
 	}
-	return a.retention.note(last.Index, a.bytes)
+	before := h.gauges.appliedBytes.Load()
+	if after := h.gauges.appliedBytes.Add(int64(a.bytes)); after/retentionCheckBytes > before/retentionCheckBytes {
+		ring(h.tidy)
+	}
+	return true
 }
 
 // deliver answers the waiters of the batch.

@@ -15,7 +15,7 @@ import (
 )
 
 // Log is the raft log on disk, as the host uses it; *wal.Log implements it. Append is called by one goroutine at a time,
-// Release by another one. An error is final: the host does not call it again.
+// Release meanwhile by another one. An error is final: the host does not call it again.
 type Log interface {
 	// Append writes the entries, which may overwrite older ones from their first index on, and the hard state (nil: as
 	// before). When sync is set, both and everything before them are durable when it returns.
@@ -24,7 +24,7 @@ type Log interface {
 	Release(upto ids.Index) error
 }
 
-// Machine is the replicated state machine. The apply goroutine alone calls it.
+// Machine is the replicated state machine. One goroutine at a time calls it.
 type Machine interface {
 	// Applied is the mark up to which the state is complete. Called once, by Start.
 	Applied() storage.Mark
@@ -32,7 +32,7 @@ type Machine interface {
 	// watchers see must include the batch when it returns. An error means that the batch is not applied and the member
 	// must stop.
 	Apply(cmds []command.Command, results []command.Result) error
-	// Background does up to max units of housekeeping and reports whether there is more to do.
+	// Background does up to max units of housekeeping and reports whether there is more to do. No command is applied meanwhile.
 	Background(max int) (more bool, err error)
 }
 
@@ -73,17 +73,17 @@ type Leadership struct {
 
 // Observer is told what happens. Every function may be nil and must not block. Answer is the one that also does something.
 type Observer struct {
-	// LeaderChanged reports every change at once, on the loop goroutine.
+	// LeaderChanged reports every change at once, one after the other.
 	LeaderChanged func(Leadership)
-	// LeaderReady reports that this member leads term and has applied everything that earlier leaders acknowledged. Called
-	// on the apply goroutine, so no command is applied meanwhile. The leadership may be lost again by then.
+	// LeaderReady reports that this member leads term and has applied everything that earlier leaders acknowledged. No
+	// command is applied meanwhile. The leadership may be lost again by then.
 	LeaderReady func(term ids.Term)
-	// LogAppended reports one write to the log and what it took, on the append goroutine.
+	// LogAppended reports one write to the log and what it took; no other begins meanwhile.
 	LogAppended func(entries int, synced bool, took time.Duration)
-	// Answer, if it is not nil, must run deliver before it returns; deliver answers the waiters of one batch, on the apply
-	// goroutine. It lets the front gather what the answers write.
+	// Answer, if it is not nil, must run deliver before it returns; deliver answers the waiters of one batch. It lets the
+	// front gather what the answers write.
 	Answer func(deliver func())
-	// BatchApplied reports one batch applied and what it took, on the apply goroutine.
+	// BatchApplied reports one batch applied and what it took; no other begins meanwhile.
 	BatchApplied func(entries int, took time.Duration)
 }
 

@@ -5,11 +5,11 @@
 // these through the small interfaces Machine, Log, Engine and Transport. Consensus itself is go.etcd.io/raft/v3, driven
 // with asynchronous storage writes.
 //
-// Data passes down and comes back. Propose encodes a command into the open chunk of proposals; the loop goroutine takes a
-// whole chunk and steps it into raft; raft's storage messages go to the append goroutine, which writes everything queued
-// with one sync, and its responses return to the loop; committed entries go to the apply goroutine, which gives them to the
-// machine in one batch and then completes the waiters. Nobody calls up: what must be known elsewhere is an Observer
-// function, which only reports.
+// Data passes down and comes back. Propose encodes a command into the open chunk of proposals; a turn of the loop takes a
+// whole chunk and steps it into raft; raft's storage messages go to the appender, which writes everything queued with one
+// sync, and its responses return to the next turn; committed entries go to the applier, which gives them to the machine in
+// one batch and then completes the waiters. Under load these overlap on three goroutines; a lone proposal is one goroutine's
+// work. Nobody calls up: what must be known elsewhere is an Observer function, which only reports.
 //
 // Invariants:
 //   - A waiter is answered exactly once; with a result only after the entry was durable in the log, committed, and applied

@@ -27,6 +27,7 @@ type Host struct {
 	inbox     inbox
 	appends   appendQueue
 	applies   applyQueue
+	tidy      chan struct{} // wakes the keeper
 }
 
 // life is the end of a host: what asks for it, why, and when it is complete.
@@ -59,6 +60,7 @@ func Start(c Config) (*Host, error) {
 	h.inbox.wake = make(chan struct{}, 1)
 	h.appends.wake = make(chan struct{}, 1)
 	h.applies.wake = make(chan struct{}, 1)
+	h.tidy = make(chan struct{}, 1)
 	h.gauges.now.Store(now.UnixNano())
 	h.gauges.applied.Store(uint64(rec.mark.Index))
 	h.gauges.taken.Store(uint64(rec.mark.Index))
@@ -71,9 +73,14 @@ func Start(c Config) (*Host, error) {
 		return nil, err
 	}
 	h.run(l.run)
-	h.run((&appender{h: h}).run)
-	h.run(newApplier(h, ids.Index(lastAtStart), rec.mark).run)
+	h.appends.idle.Store(true)
+	writes, applies := &appender{h: h}, newApplier(h, ids.Index(lastAtStart))
+	for range workers {
+		h.run((&worker{h: h, loop: l, append: writes, apply: applies}).run)
+	}
+	ring(h.applies.wake) // there may be housekeeping to do
 	if c.Engine != nil {
+		h.run((&keeper{h: h}).run)
 		go h.watchEngine()
 	}
 	go h.bury()

@@ -9,7 +9,7 @@ import (
 // event is one thing for the loop. Fields are handled in their order.
 type event struct {
 	durable  []*raftpb.Entry    // entries the log now holds durably
-	appended int                // storage-append messages that are finished
+	appended int                // storage-append messages that are durable
 	change   raftpb.ConfChangeI // a member change that was applied
 	messages []*raftpb.Message  // to step, or to send when they are for others
 	remote   *raftpb.Message    // a message of a peer
@@ -30,13 +30,19 @@ type inbox struct {
 
 // put adds an event, wakes the loop and reports true, or reports false when the loop has ended.
 func (b *inbox) put(e event) bool {
+	ok := b.leave(e)
+	b.ring()
+	return ok
+}
+
+// leave is put for an event that can wait for the next turn.
+func (b *inbox) leave(e event) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return false
 	}
 	b.events = append(b.events, e)
-	b.ring()
 	return true
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -17,9 +18,13 @@ import (
 // tidyTicks is how often, in ticks, the retention of the log is looked at even when little is written.
 const tidyTicks = 50
 
-// loop is the loop goroutine: it owns raft. Nothing else calls raft, and the loop never waits for a disk, a peer or a
-// client.
+// loop owns raft: its state and everything that follows it turn by turn. A turn never waits for a disk, a peer or a client.
+//
+// The loop goroutine takes turns whenever something has come in, and with every tick. A worker takes one itself where
+// the loop goroutine would only be woken to do the same, which costs more than the turn. So raft belongs to whoever holds
+// the baton.
 type loop struct {
+	baton
 	h     *Host
 	rn    *raft.RawNode
 	store *store
@@ -27,7 +32,7 @@ type loop struct {
 	batch batch
 
 	retry     []*chunk // proposals that raft dropped, oldest first
-	appending int      // storage-append messages that the log has not finished
+	appending int      // storage-append messages to be made durable that the log has not finished
 	applied   uint64   // what raft knows to be applied
 	ticks     int
 
@@ -35,6 +40,19 @@ type loop struct {
 	transfers []transfer
 	groupState
 	readState
+}
+
+// baton is what a goroutine must hold for a turn.
+type baton struct {
+	mu    sync.Mutex
+	ended bool // no more turns
+	handed
+}
+
+// handed says which queues got something in a turn. Whoever took the turn sees to it that they are worked off.
+type handed struct {
+	syncs   bool // something is to be made durable
+	applies bool // something is to be applied
 }
 
 // groupState is the group as raft last reported it.
@@ -80,24 +98,68 @@ func newLoop(h *Host, rec *recovered) (*loop, error) {
 func (l *loop) run() {
 	ticker := l.h.cfg.Clock.NewTicker(l.h.cfg.Timing.Tick)
 	defer ticker.Stop()
-	defer l.h.inbox.close()
-	defer l.abortTransfers()
-	defer l.h.gauges.sole.Store(0) // whoever reads after the end is refused
+	defer l.finish()
+	tick := false
 	for {
-		l.turn()
+		l.ring(l.take(tick))
+		tick = false
 		select {
 		case <-ticker.C:
-			l.tick()
+			tick = true
 		case <-l.h.inbox.wake:
-			l.h.gauges.now.Store(l.h.cfg.Clock.Now().UnixNano())
 		case <-l.h.life.end:
 			return
 		}
 	}
 }
 
-// turn brings raft up to date with everything that has come in, and carries out what raft wants.
-func (l *loop) turn() {
+// take waits for the baton and takes a turn, after a tick of raft's clock if tick is set. It returns what there is to do now.
+func (l *loop) take(tick bool) handed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if tick {
+		l.tick()
+	}
+	return l.turn()
+}
+
+// tryTake takes a turn unless somebody else is at it, and reports whether it did.
+func (l *loop) tryTake() (handed, bool) {
+	if !l.mu.TryLock() {
+		return handed{}, false
+	}
+	defer l.mu.Unlock()
+	if l.ended {
+		return handed{}, false
+	}
+	return l.turn(), true
+}
+
+// ring wakes the goroutines that have something to do.
+func (l *loop) ring(h handed) {
+	if h.syncs {
+		ring(l.h.appends.wake)
+	}
+	if h.applies {
+		ring(l.h.applies.wake)
+	}
+}
+
+// finish ends the loop: whoever comes after finds nothing.
+func (l *loop) finish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	l.h.inbox.close()
+	l.abortTransfers()
+	l.h.gauges.sole.Store(0) // whoever reads after the end is refused
+}
+
+// turn brings raft up to date with everything that has come in, and carries out what raft wants. It returns which queues
+// got something. The baton is held.
+func (l *loop) turn() handed {
+	l.handed = handed{}
+	l.h.gauges.now.Store(l.h.cfg.Clock.Now().UnixNano())
 	for _, e := range l.h.inbox.take() {
 		l.handle(e)
 	}
@@ -107,6 +169,7 @@ func (l *loop) turn() {
 	for l.rn.HasReady() {
 		l.ready()
 	}
+	return l.handed
 }
 
 func (l *loop) handle(e event) {
@@ -138,7 +201,7 @@ func (l *loop) handle(e event) {
 	}
 }
 
-// tick advances raft's time and looks after everything that depends on time.
+// tick advances raft's time and looks after everything that depends on time. The baton is held.
 func (l *loop) tick() {
 	now := l.h.cfg.Clock.Now()
 	l.h.gauges.now.Store(now.UnixNano())
@@ -149,8 +212,7 @@ func (l *loop) tick() {
 	l.h.reads.fail(oldest, fault.Timeout)
 	l.expireTransfers(now)
 	if l.ticks++; l.ticks%tidyTicks == 0 {
-		l.h.applies.tidy.Store(true)
-		ring(l.h.applies.wake)
+		ring(l.h.tidy)
 	}
 }
 
@@ -237,10 +299,14 @@ func (l *loop) ready() {
 			if m.GetSnapshot() != nil {
 				invariant.Failed("raft wants to install a snapshot at index %d, but nobody can have sent one", m.GetSnapshot().GetMetadata().GetIndex())
 			}
-			l.appending++
+			if len(m.GetResponses()) > 0 {
+				l.appending++
+				l.syncs = true
+			}
 			l.h.appends.put(m)
 		case raft.LocalApplyThread:
 			l.h.applies.put(m)
+			l.applies = true
 		default:
 			remote = append(remote, m)
 		}

@@ -22,7 +22,7 @@ type Message = interface {
 
 // Propose asks the group to commit one command. It never blocks and copies body before it returns.
 //
-// w.Complete is called exactly once: on the apply goroutine with the command's result, or, with only Err set, on another
+// w.Complete is called exactly once: by the applier with the command's result, or, with only Err set, on another
 // one (the caller's, before Propose returns, when the proposal is refused): fault.TooManyRequests and
 // fault.RequestTooLarge when it is over a bound, fault.Timeout and its kin when it was not applied within the request
 // timeout, and an error that wraps fault.Stopped when the host has stopped or failed. After a timeout or a stop the command
@@ -86,8 +86,13 @@ func (h *Host) propose(kind command.Kind, body []byte, m Message, w command.Wait
 		p.open = p.fresh()
 	}
 	p.mu.Unlock()
-	// The loop waits for a first proposal when it is idle, and for enough of them when the log is busy.
-	if count%overlapEntries == 1 {
+	// A first proposal wakes a worker, unless there is an appender: that one comes for it after what it is at. Enough
+	// proposals for another batch wake the loop.
+	switch {
+	case count%overlapEntries != 1:
+	case h.appends.idle.Load():
+		ring(h.appends.wake)
+	case count > 1:
 		h.inbox.ring()
 	}
 	return nil
@@ -166,6 +171,13 @@ func (p *proposals) take(min int) *chunk {
 	return c
 }
 
+// waiting reports whether there is anything to take.
+func (p *proposals) waiting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.open.items) > 0 || len(p.full) > 0
+}
+
 // recycle gives back a chunk whose bytes nobody uses any more.
 func (p *proposals) recycle(c *chunk) {
 	const arenaBytes, chunks = 1 << 20, 3
@@ -222,12 +234,13 @@ type gauges struct {
 	pendingBytes atomic.Int64
 	failed       atomic.Uint64 // proposals answered without having been applied
 
-	committed atomic.Uint64 // index
-	taken     atomic.Uint64 // index of the last entry handed to the machine
-	applied   atomic.Uint64 // index
-	own       atomic.Uint64 // term of the last entry applied
-	sole      atomic.Uint64 // the term while this member leads and is the only voter, else 0
-	leader    atomic.Pointer[leaderState]
+	committed    atomic.Uint64 // index
+	taken        atomic.Uint64 // index of the last entry handed to the machine
+	applied      atomic.Uint64 // index
+	appliedBytes atomic.Int64  // data applied since the start
+	own          atomic.Uint64 // term of the last entry applied
+	sole         atomic.Uint64 // the term while this member leads and is the only voter, else 0
+	leader       atomic.Pointer[leaderState]
 
 	leaderChanges atomic.Uint64
 	slowApplies   atomic.Uint64

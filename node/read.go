@@ -157,7 +157,7 @@ func (l *loop) serveReads() {
 				w.f(nil)
 			}
 		}
-		return // else the apply goroutine comes back when it has got there
+		return // else the applier has the loop come back when it has got there
 	}
 	if l.lead == raft.None {
 		return

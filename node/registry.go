@@ -10,7 +10,7 @@ import (
 // registry holds the proposals handed to raft until they are answered: a ring in the order of their ids, which is the order
 // in which they were proposed and, with few exceptions, that in which they commit.
 //
-// The loop adds and expires, the apply goroutine takes; each does so once per batch, so the lock is not contended. Whoever
+// The loop adds and expires, the applier takes; each does so once per batch, so the lock is not contended. Whoever
 // removes a waiter from its item answers it: that is why each is answered exactly once.
 //
 // Invariant: ids ascend from head to tail; the item at head, if there is one, is not answered.
