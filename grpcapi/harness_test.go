@@ -57,8 +57,11 @@ type store struct {
 	hold      chan struct{}         // when set, barriers wait for it
 }
 
-func newStore(t testing.TB) *store {
-	engine, err := storage.Open("db", storage.Options{FS: vfs.NewMem()})
+func newStore(t testing.TB) *store { return openStore(t, vfs.NewMem()) }
+
+// openStore is a store on a file system that may hold an earlier one's files.
+func openStore(t testing.TB, fs vfs.FS) *store {
+	engine, err := storage.Open("db", storage.Options{FS: fs})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -283,42 +284,58 @@ func TestCompactPhysical(t *testing.T) {
 	}
 }
 
-// TestLargeRange reads more than one message's worth in one response: through the workers and in pieces.
-func TestLargeRange(t *testing.T) {
-	s := start(t)
-	value := strings.Repeat("v", 2000)
-	const keys = 1500
-	for i := 0; i < keys; i += 100 {
+const (
+	largeKeys  = 1500
+	largeValue = 2000 // bytes
+)
+
+// fillLarge writes more than one message's worth.
+func fillLarge(t *testing.T, s *server) {
+	for i := 0; i < largeKeys; i += 100 {
 		ops := many(100, func(j int) *pb.RequestOp {
 			op := opPut(fmt.Sprintf("k%05d", i+j))
-			op.GetRequestPut().Value = []byte(value)
+			op.GetRequestPut().Value = []byte(strings.Repeat("v", largeValue))
 			return op
 		})
 		if _, err := s.kv.Txn(t.Context(), &pb.TxnRequest{Success: ops}); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// checkLarge reads it in one response, by every way that leads through the workers.
+func checkLarge(t *testing.T, s *server) {
 	for name, req := range map[string]*pb.RangeRequest{
 		"all":        {Key: []byte("k"), RangeEnd: []byte("l")},
 		"descending": {Key: []byte("k"), RangeEnd: []byte("l"), SortOrder: pb.RangeRequest_DESCEND},
 		"limited":    {Key: []byte("k"), RangeEnd: []byte("l"), Limit: 1200},
+		"short":      {Key: []byte("k"), RangeEnd: []byte("k00450"), Revision: 2 + largeKeys/100 - 1},
+		"keys only":  {Key: []byte("k"), RangeEnd: []byte("l"), KeysOnly: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := s.kv.Range(t.Context(), req)
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := keys
+			count := largeKeys
+			if name == "short" {
+				count = 450
+			}
+			want := count
 			if req.Limit > 0 {
 				want = int(req.Limit)
 			}
-			if header(t, got.Header) != 1+keys/100 || got.Count != keys || got.More != (want < keys) || len(got.Kvs) != want {
+			if header(t, got.Header) != 1+largeKeys/100 || got.Count != int64(count) || got.More != (want < count) || len(got.Kvs) != want {
 				t.Fatalf("%d of %d keys, more %v", len(got.Kvs), got.Count, got.More)
+			}
+			value := strings.Repeat("v", largeValue)
+			if req.KeysOnly {
+				value = ""
 			}
 			for i, kv := range got.Kvs {
 				n := i
 				if req.SortOrder == pb.RangeRequest_DESCEND {
-					n = keys - 1 - i
+					n = largeKeys - 1 - i
 				}
 				if string(kv.Key) != fmt.Sprintf("k%05d", n) || string(kv.Value) != value {
 					t.Fatalf("key %d is %q", i, kv.Key)
@@ -326,6 +343,20 @@ func TestLargeRange(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLargeRange reads more than one message's worth in one response: through the workers and in pieces.
+func TestLargeRange(t *testing.T) {
+	s := start(t)
+	fillLarge(t, s)
+	checkLarge(t, s)
+}
+
+// TestLargeRangeFromDisk is the same after a restart, when no value is in memory: pages are read as the client takes them.
+func TestLargeRangeFromDisk(t *testing.T) {
+	fs := vfs.NewMem()
+	t.Run("before", func(t *testing.T) { fillLarge(t, serve(t, openStore(t, fs), settings())) })
+	checkLarge(t, serve(t, openStore(t, fs), settings()))
 }
 
 // stream reads a RangeStream to its end and merges it, as clients do.

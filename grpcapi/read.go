@@ -20,6 +20,7 @@ type read struct {
 	call     *rpc.Call
 	buf      []byte
 	isTxn    bool
+	large    bool // a worker answers
 	scan     wire.RangeRequest
 	txn      wire.TxnRequest
 	found    wire.RangeResponse
@@ -102,9 +103,11 @@ func (r *read) run(err error) {
 	}
 	view := r.services.Store.View()
 	if r.isTxn && quickTxn(view, &r.txn) || !r.isTxn && quick(view, &r.scan) {
+		r.large = false
 		r.answer()
 		return
 	}
+	r.large = true
 	if err := r.services.lane.add(r.answer); err != nil {
 		r.fail(statusOf(err))
 	}
@@ -150,12 +153,21 @@ func (r *read) answerTxn(view *state.View) error {
 
 // answerRange sends a range response: in pieces when it is large, so that its bytes are never in memory twice.
 func (r *read) answerRange(view *state.View) error {
+	if r.large && pageable(&r.scan) {
+		return r.answerPages(view)
+	}
 	resp := &r.found
 	*resp = wire.RangeResponse{KVs: resp.KVs[:0]}
 	if err := view.RangeInto(&r.scan, resp); err != nil {
 		return err
 	}
 	resp.Header = r.services.header(ids.Revision(resp.Header.Revision))
+	return r.reply(resp)
+}
+
+// reply sends a response whose records are in memory.
+func (r *read) reply(resp *wire.RangeResponse) error {
+	r.found.KVs = resp.KVs
 	size := resp.Size()
 	switch {
 	case size <= limits.RangeReplyBytes:
@@ -163,12 +175,8 @@ func (r *read) answerRange(view *state.View) error {
 	case size > math.MaxInt32:
 		return answerTooLarge(size)
 	default:
-		p := &pieces{
-			head: wire.RangeResponse{Header: resp.Header},
-			kvs:  resp.KVs,
-			tail: wire.RangeResponse{More: resp.More, Count: resp.Count},
-		}
-		resp.KVs = nil // they belong to p now
+		p := newPieces(resp)
+		r.found.KVs = nil // they belong to p now
 		r.call.ReplyStream(size, p.next)
 	}
 	return nil
@@ -179,6 +187,15 @@ type pieces struct {
 	head, tail wire.RangeResponse
 	kvs        [][]byte
 	begun      bool
+	follow     bool // more records will follow those in kvs
+}
+
+func newPieces(resp *wire.RangeResponse) *pieces {
+	return &pieces{
+		head: wire.RangeResponse{Header: resp.Header},
+		kvs:  resp.KVs,
+		tail: wire.RangeResponse{More: resp.More, Count: resp.Count},
+	}
 }
 
 func (p *pieces) next(dst []byte) ([]byte, bool) {
@@ -194,7 +211,7 @@ func (p *pieces) next(dst []byte) ([]byte, bool) {
 	}
 	part.KVs, p.kvs = p.kvs[:n], p.kvs[n:]
 	dst = part.Append(dst)
-	if len(p.kvs) > 0 {
+	if len(p.kvs) > 0 || p.follow {
 		return dst, true
 	}
 	return p.tail.Append(dst), false

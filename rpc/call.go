@@ -3,6 +3,8 @@ package rpc
 import (
 	"fmt"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // UnaryHandler handles one unary call. It runs on the connection's reader and must not block; it answers exactly once,
@@ -86,14 +88,14 @@ func (k *Call) Reply(m Message) {
 	var framed []byte
 	if size > frameBytes-prefixBytes {
 		// Large messages are encoded before the connection is locked.
-		framed = appendMessage(make([]byte, 0, prefixBytes+size), m, size)
+		framed = appendMessage(newMessage(prefixBytes+size), m, size)
 	}
 	c := k.c
 	c.mu.Lock()
 	if k.answer() {
 		if framed != nil {
 			c.w.appendHeaders(&k.exchange)
-			c.w.enqueue(&k.exchange, framed)
+			c.w.enqueue(&k.exchange, framed, ownerRecycle)
 		} else {
 			c.w.send(&k.exchange, m, size)
 		}
@@ -106,17 +108,36 @@ func (k *Call) Reply(m Message) {
 // ReplyStream answers with one message of exactly size bytes that is produced piece by piece as the peer's window
 // opens, so that a large answer never lies in memory whole. next appends some more bytes to dst and says whether more
 // follow; it is called without locks from a goroutine of this package, one call at a time, must not block, and is not
-// called again once the call is over. Producing another number of bytes than size is a bug of the caller and panics.
+// called again once the call is over. When it appends nothing and says that more follows, it is called again after
+// Resume. Producing another number of bytes than size is a bug of the caller and panics.
 func (k *Call) ReplyStream(size int, next func(dst []byte) (out []byte, more bool)) {
 	c := k.c
 	c.mu.Lock()
 	if k.answer() {
 		c.w.appendHeaders(&k.exchange)
-		c.w.enqueue(&k.exchange, appendPrefix(make([]byte, 0, prefixBytes), size))
+		c.w.enqueue(&k.exchange, appendPrefix(make([]byte, 0, prefixBytes), size), ownerOther)
 		k.out.next, k.out.left = next, size
 		k.sent()
 		k.finish(nil)
 	}
+	c.unlockAndKick()
+}
+
+// Resume says that the producer of ReplyStream, which had nothing to append, has something now.
+func (k *Call) Resume() {
+	c := k.c
+	c.mu.Lock()
+	k.out.idle, k.out.resumed = false, true
+	c.w.schedule(&k.exchange)
+	c.unlockAndKick()
+}
+
+// Abandon ends an answer by ReplyStream that cannot be completed; st is for the counters. The stream is reset as refused:
+// a client that has seen only a part of a message may, and grpc-go does, make the call again.
+func (k *Call) Abandon(st *Status) {
+	c := k.c
+	c.mu.Lock()
+	k.reset(http2.ErrCodeRefusedStream, st)
 	c.unlockAndKick()
 }
 

@@ -1,6 +1,7 @@
 package rpc_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -266,6 +267,59 @@ func TestCancel(t *testing.T) {
 		if st, ok := (<-errs).(*rpc.Status); !ok || st.Code != rpc.Canceled {
 			t.Errorf("after a reset: %v", st)
 		}
+	}
+}
+
+// TestReplyStreamInTurns has a producer that has to fetch each piece elsewhere, and one that fails in the middle.
+func TestReplyStreamInTurns(t *testing.T) {
+	const pieces, pieceBytes = 50, 30_000
+	fetch := make(chan func(), 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for f := range fetch {
+			f()
+		}
+	}()
+	var attempts atomic.Int64
+	turns := func(c *rpc.Call, fails bool) {
+		var ready atomic.Bool
+		n := 0
+		c.ReplyStream(pieces*pieceBytes, func(dst []byte) ([]byte, bool) {
+			if !ready.Load() {
+				fetch <- func() {
+					if fails && n == pieces/2 {
+						c.Abandon(&rpc.Status{Code: rpc.Unavailable, Message: "lost"})
+						return
+					}
+					ready.Store(true)
+					c.Resume()
+				}
+				return dst, true
+			}
+			ready.Store(false)
+			n++
+			return append(dst, pattern(pieceBytes)...), n < pieces
+		})
+	}
+	s := start(t, rpc.Config{}, func(s *rpc.Server) {
+		s.Unary("/t.T/Turns", func(c *rpc.Call, _ []byte) { turns(c, false) })
+		s.Unary("/t.T/Fails", func(c *rpc.Call, _ []byte) { turns(c, attempts.Add(1) == 1) })
+		s.Unary("/t.T/AlwaysFails", func(c *rpc.Call, _ []byte) { turns(c, true) })
+	})
+	defer func() { close(fetch); <-done }()
+	want := bytes.Repeat(pattern(pieceBytes), pieces)
+	for _, method := range []string{"/t.T/Turns", "/t.T/Fails"} {
+		got, err := call(within(t), s.dial(t), method, nil)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes, %v", method, len(got), err)
+		}
+	}
+	if attempts.Load() != 2 {
+		t.Errorf("%d attempts, want a second one of the client's own", attempts.Load())
+	}
+	if _, err := call(within(t), s.dial(t), "/t.T/AlwaysFails", nil); status.Code(err) != codes.Unavailable {
+		t.Errorf("an answer that is never completed ends with %v", err)
 	}
 }
 

@@ -68,6 +68,8 @@ type outflow struct {
 
 	begun   bool // response HEADERS are written
 	queued  bool // in conn.w.queue
+	idle    bool // next has nothing yet: see Call.Resume
+	resumed bool // Resume was called since next was
 	closing bool // the answer is complete: after pend and next comes the end
 	partial bool // some but not all of the pending message is framed
 }
@@ -207,7 +209,8 @@ func (x *exchange) reset(code http2.ErrCode, st *Status) {
 // dropQueue forgets what waits to be sent. mu held.
 func (x *exchange) dropQueue() {
 	x.c.w.waiting -= x.out.box.size
-	x.out.box, x.out.next, x.out.piece, x.out.left = outbox{}, nil, nil, 0
+	x.out.box.clear()
+	x.out.next, x.out.piece, x.out.left = nil, nil, 0
 }
 
 // done marks that the handler needs the exchange no more. mu held.

@@ -224,7 +224,7 @@ func (w *web) send(last bool) error {
 		w.c.w.appendWebHeaders(w, last)
 	}
 	if len(w.buf) > 0 && w.req.method != http.MethodHead {
-		w.c.w.enqueue(&w.exchange, w.buf)
+		w.c.w.enqueue(&w.exchange, w.buf, ownerOther)
 	}
 	w.buf = nil
 	w.c.mu.Unlock()

@@ -38,6 +38,8 @@ const (
 	outboxLeast     = 128             // first size of an outbox's own piece, bytes
 	outboxPiece     = 16 << 10        // small messages are gathered up to this size of a piece, bytes
 	outboxList      = 64              // pieces whose list an empty outbox keeps
+	messageLeast    = 16 << 10        // smallest buffer of a message that is larger than a frame, bytes
+	messageClasses  = 9               // such buffers are pooled in powers of two up to messageLeast << 8: 4 MiB
 	bodyStallMax    = time.Minute
 	replyStallMax   = 5 * time.Minute // a finished reply whose window does not open for so long is reset
 	lingerTime      = time.Second     // how long a connection that got an error keeps reading, so that GOAWAY arrives

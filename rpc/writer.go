@@ -219,7 +219,7 @@ func (w *writer) send(x *exchange, m Message, size int) {
 	w.appendHeaders(x)
 	n := int64(prefixBytes + size)
 	if n > frameBytes || !w.open(x, n) {
-		w.enqueue(x, appendMessage(make([]byte, 0, n), m, size))
+		w.enqueue(x, appendMessage(newMessage(int(n)), m, size), ownerRecycle)
 		return
 	}
 	w.provoked = true
@@ -243,7 +243,7 @@ func (w *writer) sendShared(x *exchange, head, body []byte) {
 	var prefix [prefixBytes]byte
 	x.out.box.copy(appendPrefix(prefix[:0], len(head)+len(body)))
 	x.out.box.copy(head)
-	x.out.box.share(body)
+	x.out.box.add(body, ownerOther)
 	w.waiting += n
 	if !open {
 		w.schedule(x)
@@ -254,20 +254,23 @@ func (w *writer) sendShared(x *exchange, head, body []byte) {
 	}
 }
 
-// enqueue queues bytes of x to be sent as DATA. It takes over data.
-func (w *writer) enqueue(x *exchange, data []byte) {
-	if len(data) <= outboxLeast {
-		x.out.box.copy(data)
-	} else {
-		x.out.box.share(data)
-	}
+// enqueue queues bytes of x to be sent as DATA. It takes over data, which belongs to o.
+func (w *writer) enqueue(x *exchange, data []byte, o owner) {
 	w.waiting += len(data)
+	if len(data) > outboxLeast {
+		x.out.box.add(data, o)
+	} else {
+		x.out.box.copy(data)
+		if o == ownerRecycle {
+			recycleMessage(data)
+		}
+	}
 	w.schedule(x)
 }
 
 // schedule puts x in the queue when it can send.
 func (w *writer) schedule(x *exchange) {
-	if !x.out.queued && x.out.window > 0 && x.out.hasData() && !x.over {
+	if !x.out.queued && x.out.window > 0 && x.out.hasData() && !x.over && !x.out.idle {
 		x.out.queued = true
 		w.queue.push(x)
 	}
@@ -290,9 +293,10 @@ func (w *writer) pump() {
 	}
 }
 
-// produce asks the producer of x for its next piece, without the lock; false when x ended meanwhile.
+// produce asks the producer of x for its next piece, without the lock; false when there is none, or x ended meanwhile.
 func (w *writer) produce(x *exchange) bool {
 	next, buf := x.out.next, x.out.piece[:0]
+	x.out.resumed = false
 	w.c.mu.Unlock()
 	piece, more := next(buf)
 	w.c.mu.Lock()
@@ -300,11 +304,16 @@ func (w *writer) produce(x *exchange) bool {
 		return false
 	}
 	x.out.left -= len(piece)
-	if x.out.left < 0 || !more && x.out.left > 0 || more && len(piece) == 0 {
+	if x.out.left < 0 || !more && x.out.left > 0 {
 		panic(fmt.Sprintf("BUG: the producer of a reply to %s is %d bytes off the size it announced", x.req.path, x.out.left))
 	}
 	x.out.piece = piece
-	x.out.box.share(piece)
+	if len(piece) == 0 && more {
+		x.out.idle = !x.out.resumed
+		w.schedule(x)
+		return false
+	}
+	x.out.box.add(piece, ownerOther)
 	w.waiting += len(piece)
 	if !more {
 		x.out.next = nil
