@@ -263,4 +263,23 @@ func (b *bench) show(res *load.Result) error {
 	return b.draw(res)
 }
 
-func (b *bench) draw(*load.Result) error { return nil }
+// draw makes the plots that were asked for. With -w json the terminal's goes to stderr, because stdout is for the script.
+func (b *bench) draw(res *load.Result) error {
+	if b.out.plot {
+		w := os.Stdout
+		if b.out.format == "json" {
+			w = os.Stderr
+		}
+		if err := res.Plot(w); err != nil {
+			return err
+		}
+	}
+	if b.out.svg == "" {
+		return nil
+	}
+	f, err := os.Create(b.out.svg)
+	if err != nil {
+		return fmt.Errorf("--svg: %w", err)
+	}
+	return errors.Join(res.SVG(f), f.Close())
+}
