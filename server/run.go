@@ -84,6 +84,7 @@ func (p *Process) serve(c *config.Config, logger *zap.Logger) int {
 		return exitFailure
 	}
 	paceCollector() // from now on: while the index is built, collecting often would only slow the start
+	releaseProgram()
 	logger.Info("notifying init daemon")
 	if told, err := notifyInit("READY=1"); err != nil {
 		logger.Error("failed to notify systemd for readiness", zap.Error(err))
