@@ -11,7 +11,7 @@ import (
 // releaseProgram takes the pages of the program file that only the start needed out of this process's resident memory. They
 // are clean pages of a file, so the kernel fetches again what is used again; without this, an idle server shows the whole
 // program as resident memory, several times what it holds in data. It is advice: when it cannot be given, nothing is lost. A
-kernel that keeps the file in large folios (6.18 maps a whole one at a touch) shows more of it again soon.
+// kernel that keeps the file in large folios (6.18 maps a whole one at a touch) shows more of it again soon.
 func releaseProgram() {
 	own, err := os.Readlink("/proc/self/exe")
 	if err != nil {
