@@ -20,7 +20,7 @@ const (
 	watchEnd   = "bench/watch0"
 )
 
-// notice is one message of a watch stream: how many events it held. The events of a few watchers are looked into for when
+// notice is one message of a watch stream: how many events it held. The events of a few streams are looked into for when
 // their puts were sent; for the others counting is all.
 type notice struct {
 	events   int
@@ -66,30 +66,34 @@ func (n *notice) decode(data mem.BufferSlice) error {
 	})
 }
 
-// watcher is one stream with one watcher.
+// watcher is one stream with some watchers, who all get every event.
 type watcher struct {
-	stream grpc.ClientStream
-	notice notice
-	seen   atomic.Int64
-	lags   []time.Duration
-	err    atomic.Pointer[error]
+	watchers int
+	stream   grpc.ClientStream
+	notice   notice
+	seen     atomic.Int64
+	want     int64 // events until the present batch is complete
+	lags     []time.Duration
+	err      atomic.Pointer[error]
 }
 
-// watch opens a stream with one watcher of [key, end) and waits until the server has it.
-func watch(ctx context.Context, conn *grpc.ClientConn, key, end string) (*watcher, error) {
-	x := &watcher{}
+// watch opens a stream with n watchers of [key, end) and waits until the server has them.
+func watch(ctx context.Context, conn *grpc.ClientConn, key, end string, n int) (*watcher, error) {
+	x := &watcher{watchers: n}
 	var err error
 	if x.stream, err = conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodWatch); err != nil {
 		return nil, err
 	}
-	if err := x.stream.SendMsg(&message{b: appendWatch(nil, []byte(key), []byte(end))}); err != nil {
-		return nil, err
-	}
-	if err := x.stream.RecvMsg(&x.notice); err != nil {
-		return nil, err
-	}
-	if !x.notice.created {
-		return nil, errors.New("the first message of a watch stream does not say created")
+	for range n {
+		if err := x.stream.SendMsg(&message{b: appendWatch(nil, []byte(key), []byte(end))}); err != nil {
+			return nil, err
+		}
+		if err := x.stream.RecvMsg(&x.notice); err != nil {
+			return nil, err
+		}
+		if !x.notice.created {
+			return nil, errors.New("the answer to creating a watcher does not say created")
+		}
 	}
 	return x, nil
 }
@@ -113,10 +117,28 @@ func (x *watcher) follow(progress chan<- struct{}) {
 	}
 }
 
-// fanOut puts keys under a prefix that many watch, and waits until each watcher has had each event; several times, medians.
+// fan is how watchers and writers are spread.
+type fan struct {
+	perConn, perStream int // watchers
+	putters            int
+}
+
+// fanOut is the fan-out to clients as etcd's own client makes them: the watchers of a connection share one stream, and the
+// puts come all at once, so that the watchers fall behind and events travel in batches.
 func (w *workbench) fanOut() (*result, error) {
-	connections := max(1, w.sizes.watchers/5)
-	cs, err := w.s.connect(connections + 8)
+	return w.fanOutAs(fan{perConn: 5, perStream: 5, putters: min(w.sizes.clients, w.sizes.puts/2)})
+}
+
+// fanOutLive is the fan-out to watchers with a stream each, who follow the puts of a few writers.
+func (w *workbench) fanOutLive() (*result, error) {
+	return w.fanOutAs(fan{perConn: 5, perStream: 1, putters: 32})
+}
+
+// fanOutAs puts keys under a prefix that many watch, and waits until each watcher has had each event; several times, medians.
+func (w *workbench) fanOutAs(f fan) (*result, error) {
+	const writers = 50
+	connections := max(1, w.sizes.watchers/f.perConn)
+	cs, err := w.s.connect(connections + writers)
 	if err != nil {
 		return nil, err
 	}
@@ -125,9 +147,9 @@ func (w *workbench) fanOut() (*result, error) {
 	defer cancel()
 	progress := make(chan struct{}, 1)
 	base := time.Now()
-	watchers := make([]*watcher, w.sizes.watchers)
-	for i := range watchers {
-		x, err := watch(ctx, cs[i%connections], watchFirst, watchEnd)
+	streams := make([]*watcher, w.sizes.watchers/f.perStream)
+	for i := range streams {
+		x, err := watch(ctx, cs[i%connections], watchFirst, watchEnd, f.perStream)
 		if err != nil {
 			return nil, err
 		}
@@ -136,20 +158,20 @@ func (w *workbench) fanOut() (*result, error) {
 				x.lags = append(x.lags, time.Since(base)-time.Duration(binary.BigEndian.Uint64(value)))
 			}
 		}
-		watchers[i] = x
+		streams[i] = x
 		go x.follow(progress)
 	}
 	var rates, cpus []float64
-	for n := range w.sizes.repeats {
-		rate, cpu, err := w.fanOutOnce(cs[connections:], watchers, int64(n+1)*int64(w.sizes.puts), base, progress)
+	for range w.sizes.repeats {
+		rate, cpu, err := w.fanOutOnce(cs[connections:], streams, f.putters, base, progress)
 		if err != nil {
 			return nil, err
 		}
 		rates, cpus = append(rates, rate), append(cpus, cpu)
 	}
 	var lags []time.Duration
-	for _, x := range watchers {
-		lags = append(lags, x.lags...) // the watchers wait for messages now and none is left
+	for _, x := range streams {
+		lags = append(lags, x.lags...) // the streams wait for messages now and none is left
 	}
 	slices.Sort(lags)
 	r := newResult().set("operations", float64(w.sizes.repeats*w.sizes.puts*w.sizes.watchers))
@@ -158,8 +180,10 @@ func (w *workbench) fanOut() (*result, error) {
 }
 
 // fanOutOnce does one batch of puts: events delivered a second, and server CPU in microseconds an event.
-func (w *workbench) fanOutOnce(cs conns, watchers []*watcher, until int64, base time.Time, progress <-chan struct{}) (rate, cpu float64, err error) {
-	const putters = 32
+func (w *workbench) fanOutOnce(cs conns, streams []*watcher, putters int, base time.Time, progress <-chan struct{}) (rate, cpu float64, err error) {
+	for _, x := range streams {
+		x.want += int64(w.sizes.puts * x.watchers)
+	}
 	cpu0, err := w.s.cpu()
 	if err != nil {
 		return 0, 0, err
@@ -177,8 +201,8 @@ func (w *workbench) fanOutOnce(cs conns, watchers []*watcher, until int64, base 
 	}
 	patience := time.NewTimer(time.Minute)
 	defer patience.Stop()
-	for _, x := range watchers {
-		for x.seen.Load() < until {
+	for _, x := range streams {
+		for x.seen.Load() < x.want {
 			if e := x.err.Load(); e != nil {
 				return 0, 0, *e
 			}
@@ -186,12 +210,12 @@ func (w *workbench) fanOutOnce(cs conns, watchers []*watcher, until int64, base 
 			case <-progress:
 			case <-time.After(time.Millisecond):
 			case <-patience.C:
-				return 0, 0, fmt.Errorf("a watcher has %d of %d events a minute after the last put", x.seen.Load(), until)
+				return 0, 0, fmt.Errorf("a stream has %d of %d events a minute after the last put", x.seen.Load(), x.want)
 			}
 		}
 	}
 	took := time.Since(start)
 	cpu1, err := w.s.cpu()
-	events := float64(w.sizes.puts * len(watchers))
+	events := float64(w.sizes.puts * w.sizes.watchers)
 	return events / took.Seconds(), float64((cpu1 - cpu0).Nanoseconds()) / 1e3 / events, err
 }

@@ -62,7 +62,7 @@ func (n *nodes) renew(c *caller, l limit, i int64) error {
 
 // renewals runs the schedule of rate transactions a second.
 func (w *workbench) renewals(cs conns, rate float64, d time.Duration) (*outcome, error) {
-	return w.s.drive(cs, &workload{clients: nodeClients, rate: rate, d: d, grace: 3 * time.Second, op: w.nodes.renew})
+	return w.s.drive(cs, &workload{clients: nodeClients, rate: rate, d: d, grace: 3 * time.Second, crowded: true, op: w.nodes.renew})
 }
 
 func (w *workbench) leaseSteady() (*result, error) {
@@ -94,7 +94,7 @@ func (w *workbench) leaseMax() (*result, error) {
 			return false, err
 		}
 		r, achieved := o.result(), o.steadyRate(d)
-		ok := sustained(r.Figures["p99"], achieved, rate)
+		ok := sustained(r.Figures["p99"], achieved, rate) && r.Figures["refused"] == 0
 		fmt.Printf("    %.0f/s: %.0f/s, p99 %.0f ms, %v\n", rate, achieved, r.Figures["p99"], ok)
 		if ok {
 			best = r
@@ -117,8 +117,8 @@ func sustained(p99, achieved, rate float64) bool {
 // when they were answered, so that latency alone does not make it smaller.
 func (o *outcome) steadyRate(d time.Duration) float64 {
 	n := 0
-	for _, s := range o.samples[:len(o.samples)-o.unsent] {
-		if end := s.at + s.took; end >= d/4 && end < d {
+	for _, s := range o.samples {
+		if end := s.at + s.took; s.fate == answered && end >= d/4 && end < d {
 			n++
 		}
 	}

@@ -64,7 +64,7 @@ func (w *workbench) besideStopped(cs conns, d time.Duration) (float64, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for i := range w.sizes.stopped {
-		if _, err := watch(ctx, mute[i%len(mute)], watchFirst, watchEnd); err != nil {
+		if _, err := watch(ctx, mute[i%len(mute)], watchFirst, watchEnd, 1); err != nil {
 			return 0, err
 		}
 	}

@@ -24,14 +24,14 @@ type sizes struct {
 	stopped   int // watchers that stopped reading
 	revisions int // to compact
 	repeats   int // of a measurement within one round
-	flood     int // clients of the overload
+	flood     int // requests of the overload under way at most
 	calm      int // the disk size must not change for so long
 	idle      int // over which CPU is counted
 }
 
 func full() sizes {
 	return sizes{seconds: 8, keys: 500_000, clients: 1000, conns: 100, nodes: 100_000, leaseRate: 10_000, steady: 5000,
-		watchers: 500, puts: 2000, stopped: 1000, revisions: 300_000, repeats: 3, flood: 80_000, calm: 4, idle: 10}
+		watchers: 500, puts: 2000, stopped: 1000, revisions: 300_000, repeats: 3, flood: 200_000, calm: 4, idle: 10}
 }
 
 func quick() sizes {
@@ -93,12 +93,14 @@ var suites = []*suite{
 		{name: "list-after-kill", what: "the first paginated list after that, memory then", run: (*workbench).list, needs: "restart-kill", slow: "etcd"},
 	}},
 	{name: "watch", cluster: true, jobs: []*job{
-		{name: "watch", what: "fan-out of puts to watchers of one prefix, one watcher a stream", run: (*workbench).fanOut},
+		{name: "watch", what: "fan-out of puts, all at once, to watchers of one prefix, five a stream and connection", run: (*workbench).fanOut},
+		{name: "watch-live", what: "the same with the puts of 32 clients and one watcher a stream, five streams a connection", run: (*workbench).fanOutLive},
+		{name: "watch-lean", what: "the first with `quorate bench watch`, which watches and puts", run: (*workbench).leanFanOut},
 	}},
 	{name: "lease", cluster: true, prepare: (*workbench).fillNodes, jobs: []*job{
 		{name: "lease", what: "node-lease transactions by schedule", run: (*workbench).leaseSteady},
 		{name: "lease-max", what: "the highest rate of those that is sustained", run: (*workbench).leaseMax},
-		{name: "lease-lean", what: "node-lease transactions by schedule with `quorate bench`", run: (*workbench).leanLease},
+		{name: "lease-lean", what: "node-lease transactions by schedule with `quorate bench txn`", run: (*workbench).leanLease},
 		{name: "lease-max-lean", what: "the highest rate of those that is sustained", run: (*workbench).leanLeaseMax},
 	}},
 	{name: "steady", prepare: (*workbench).fillBasic, jobs: []*job{
