@@ -294,6 +294,7 @@ func (l *Log) resume(p *replay) (err error) {
 	if err := l.file.SyncData(); err != nil {
 		return err
 	}
+	l.openDirect(l.lastSegment().path)
 	l.last, l.onDisk, l.zeroed = p.last, l.state, l.tail
 	return syncDir(l.options.FS, l.dir)
 }

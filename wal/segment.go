@@ -89,6 +89,7 @@ func (l *Log) addSegment(size int64) error {
 	if err := syncDir(l.options.FS, l.dir); err != nil {
 		return fmt.Errorf("wal: sync directory %s: %w", l.dir, err)
 	}
+	l.openDirect(s.path)
 	l.tail, l.zeroed = headerSize, headerSize
 	l.chain.sum = sum
 	l.mu.Lock()
@@ -127,12 +128,16 @@ func (l *Log) makeFile(path string, sector []byte, capacity int64) error {
 
 // closeFile closes the open segment, if there is one.
 func (l *Log) closeFile() error {
-	f := l.file
-	l.file = nil
-	if f == nil {
-		return nil
+	f, d := l.file, l.direct
+	l.file, l.direct = nil, nil
+	var errs []error
+	if d != nil {
+		errs = append(errs, d.groups.Close(), d.zeros.Close())
 	}
-	return f.Close()
+	if f != nil {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func roundUp(n int64) int64 { return (n + sectorSize - 1) / sectorSize * sectorSize }

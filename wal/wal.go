@@ -16,6 +16,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -99,10 +100,10 @@ type Log struct {
 	options Options
 	meta    Metadata
 
-	file   vfs.File // the last segment
-	tail   int64    // offset of the next group in it
-	zeroed int64    // up to here the file's blocks have been written at least once
-	chain  chain    // of the last group
+	output
+	tail   int64 // offset of the next group in it
+	zeroed int64 // up to here the file's blocks have been written at least once
+	chain  chain // of the last group
 	state  hardState
 	onDisk hardState // as of the last group; state may be ahead, see Append
 	last   ids.Index
@@ -114,6 +115,12 @@ type Log struct {
 	err      error      // the first failure; final
 
 	releasing sync.Mutex // held by Release
+}
+
+// output is the last segment, open.
+type output struct {
+	file   vfs.File
+	direct *direct // the same file past the page cache; nil where that cannot be
 }
 
 // Exists says whether dir holds a log.
@@ -225,19 +232,17 @@ func (l *Log) writeGroup(entries int, highest ids.Index) error {
 		}
 		segment = l.lastSegment()
 	}
+	if int64(cap(l.memory.out)) < size {
+		l.memory.out = aligned(size + size/2)
+	}
 	l.memory.out, l.chain = appendGroup(l.memory.out[:0], l.memory.body, l.chain, l.tail, l.options.NoSync)
 	start := time.Now()
-	if _, err := l.file.WriteAt(l.memory.out, l.tail); err != nil {
-		return l.fail(fmt.Errorf("write %s at offset %d: %w", segment.path, l.tail, err))
-	}
-	if err := l.zeroAhead(l.tail+size, segment.capacity); err != nil {
+	if err := l.zeroAhead(l.tail+size, size, segment.capacity); err != nil {
 		return l.fail(fmt.Errorf("write %s ahead of offset %d: %w", segment.path, l.tail, err))
 	}
-	written := time.Now()
-	if !l.options.NoSync {
-		if err := l.file.SyncData(); err != nil {
-			return l.fail(fmt.Errorf("sync %s after a write at offset %d: %w", segment.path, l.tail, err))
-		}
+	written, err := l.writeOut()
+	if err != nil {
+		return l.fail(fmt.Errorf("write %s at offset %d: %w", segment.path, l.tail, err))
 	}
 	l.tail += size
 	l.onDisk = l.state
@@ -251,12 +256,40 @@ func (l *Log) writeGroup(entries int, highest ids.Index) error {
 	return nil
 }
 
+// writeOut writes l.memory.out at the tail, makes it durable, and returns when the operating system had it.
+func (l *Log) writeOut() (written time.Time, err error) {
+	if l.direct != nil {
+		_, err := l.direct.groups.WriteAt(l.memory.out, l.tail)
+		return time.Now(), err
+	}
+	if _, err := l.file.WriteAt(l.memory.out, l.tail); err != nil {
+		return written, err
+	}
+	written = time.Now()
+	if l.options.NoSync {
+		return written, nil
+	}
+	if err := l.file.SyncData(); err != nil {
+		return written, fmt.Errorf("sync: %w", err)
+	}
+	return written, nil
+}
+
 // zeroStep is how far ahead of the tail the file's blocks are written. A sync of a write into blocks that exist does not
 // have to record new blocks in the file system's journal.
 const zeroStep = 256 << 10
 
-func (l *Log) zeroAhead(end, capacity int64) error {
+// bulkBytes is the size of a group from which on it is not worth it: past the page cache, its own new blocks in the journal
+// cost less than zeros of the same length.
+const bulkBytes = 96 << 10
+
+// zeroAhead sees to it that the blocks after a group of size bytes that will end at end are written.
+func (l *Log) zeroAhead(end, size, capacity int64) error {
 	if end <= l.zeroed || l.zeroed >= capacity {
+		return nil
+	}
+	if l.direct != nil && size >= bulkBytes {
+		l.zeroed = end
 		return nil
 	}
 	until := min(end+zeroStep, capacity)
@@ -269,12 +302,16 @@ func (l *Log) zeroAhead(end, capacity int64) error {
 
 func (l *Log) writeZeros(from, to int64) error {
 	if l.memory.zeros == nil {
-		l.memory.zeros = make([]byte, zeroStep)
+		l.memory.zeros = aligned(zeroStep)
+	}
+	out := io.WriterAt(l.file)
+	if l.direct != nil {
+		out = l.direct.zeros
 	}
 	for from < to {
 		clear(l.memory.zeros) // a file may change the bytes it is given
 		n := min(to-from, zeroStep)
-		if _, err := l.file.WriteAt(l.memory.zeros[:n], from); err != nil {
+		if _, err := out.WriteAt(l.memory.zeros[:n], from); err != nil {
 			return err
 		}
 		from += n
