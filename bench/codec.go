@@ -217,6 +217,7 @@ type counter struct {
 func (c *counter) decode(data mem.BufferSlice) error {
 	r := data.Reader()
 	defer r.Close()
+	outside := c.in != 0
 	for r.Remaining() > 0 {
 		tag, err := readVarint(r)
 		if err != nil {
@@ -233,7 +234,8 @@ func (c *counter) decode(data mem.BufferSlice) error {
 			if err != nil {
 				return err
 			}
-			if c.in != 0 && field == c.in {
+			if outside && field == c.in {
+				outside = false
 				continue // its fields follow
 			}
 			if n, err := r.Discard(int(size)); err != nil || n != int(size) {

@@ -197,7 +197,7 @@ func (w *workbench) leanLeaseMax() (*result, error) {
 	}
 	var best *result
 	d := w.sizes.timed() / 2
-	rate, err := highest(float64(w.sizes.leaseRate), func(rate float64) (bool, error) {
+	rate, err := highest(float64(w.sizes.leaseRate), twice(func(rate float64) (bool, error) {
 		x, cpu, err := w.runLean(w.leanNodes(rate, d))
 		if err != nil {
 			return false, err
@@ -208,7 +208,7 @@ func (w *workbench) leanLeaseMax() (*result, error) {
 			best = x.result(cpu - before)
 		}
 		return ok, nil
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}

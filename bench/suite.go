@@ -92,12 +92,12 @@ var suites = []*suite{
 		{name: "restart-kill", what: "the same after 20,000 more puts and kill -9 at once", run: (*workbench).restartKill, needs: "load"},
 		{name: "list-after-kill", what: "the first paginated list after that, memory then", run: (*workbench).list, needs: "restart-kill", slow: "etcd"},
 	}},
-	{name: "watch", cluster: true, jobs: []*job{
+	{name: "fanout", cluster: true, jobs: []*job{
 		{name: "watch", what: "fan-out of puts, all at once, to watchers of one prefix, five a stream and connection", run: (*workbench).fanOut},
 		{name: "watch-live", what: "the same with the puts of 32 clients and one watcher a stream, five streams a connection", run: (*workbench).fanOutLive},
 		{name: "watch-lean", what: "the first with `quorate bench watch`, which watches and puts", run: (*workbench).leanFanOut},
 	}},
-	{name: "lease", cluster: true, prepare: (*workbench).fillNodes, jobs: []*job{
+	{name: "nodes", cluster: true, prepare: (*workbench).fillNodes, jobs: []*job{
 		{name: "lease", what: "node-lease transactions by schedule", run: (*workbench).leaseSteady},
 		{name: "lease-max", what: "the highest rate of those that is sustained", run: (*workbench).leaseMax},
 		{name: "lease-lean", what: "node-lease transactions by schedule with `quorate bench txn`", run: (*workbench).leanLease},
@@ -112,48 +112,45 @@ var suites = []*suite{
 	}},
 }
 
-// choose is the part of suites that only names (jobs or suites), with the jobs that those need.
+// choose is the part of suites that only names (jobs or suites), with the jobs that those need; only "" is everything.
 func choose(only string, members int) ([]*suite, error) {
-	wanted := map[string]bool{}
+	found := map[string]bool{} // by each name that was asked for
 	for name := range strings.SplitSeq(only, ",") {
 		if name = strings.TrimSpace(name); name != "" {
-			wanted[name] = false
+			found[name] = false
 		}
 	}
-	all := len(wanted) == 0
+	all := len(found) == 0
+	asked := func(name string) bool {
+		_, ok := found[name]
+		if ok {
+			found[name] = true
+		}
+		return ok
+	}
 	var plan []*suite
 	for _, s := range suites {
+		if members > 1 && !s.cluster {
+			continue
+		}
 		part := *s
 		part.jobs = nil
+		whole := asked(s.name)
+		needed := map[string]bool{}
 		for _, j := range slices.Backward(s.jobs) {
-			_, byJob := wanted[j.name]
-			_, bySuite := wanted[s.name]
-			if !all && !byJob && !bySuite {
-				continue
+			if asked(j.name) || whole || all || needed[j.name] {
+				needed[j.needs] = true
+				part.jobs = append(part.jobs, j)
 			}
-			wanted[j.name] = true
-			wanted[s.name] = wanted[s.name] || bySuite
-			if j.needs != "" && !all {
-				if _, ok := wanted[j.needs]; !ok {
-					wanted[j.needs] = true
-				}
-			}
-			part.jobs = append([]*job{j}, part.jobs...)
 		}
-		if len(part.jobs) > 0 && (members == 1 || s.cluster) {
+		if slices.Reverse(part.jobs); len(part.jobs) > 0 {
 			plan = append(plan, &part)
 		}
 	}
-	for _, s := range plan {
-		delete(wanted, s.name)
-	}
-	for name, found := range wanted {
-		if !found && !all {
+	for name, ok := range found {
+		if !ok {
 			return nil, fmt.Errorf("there is no job or suite %q, or not with %d members; -list shows them", name, members)
 		}
-	}
-	if len(plan) == 0 {
-		return nil, errors.New("no job is left to run")
 	}
 	return plan, nil
 }
