@@ -237,10 +237,7 @@ func (l *Log) writeGroup(entries int, highest ids.Index) error {
 	}
 	l.memory.out, l.chain = appendGroup(l.memory.out[:0], l.memory.body, l.chain, l.tail, l.options.NoSync)
 	start := time.Now()
-	if err := l.zeroAhead(l.tail+size, size, segment.capacity); err != nil {
-		return l.fail(fmt.Errorf("write %s ahead of offset %d: %w", segment.path, l.tail, err))
-	}
-	written, err := l.writeOut()
+	written, err := l.writeOut(size, segment.capacity)
 	if err != nil {
 		return l.fail(fmt.Errorf("write %s at offset %d: %w", segment.path, l.tail, err))
 	}
@@ -256,13 +253,20 @@ func (l *Log) writeGroup(entries int, highest ids.Index) error {
 	return nil
 }
 
-// writeOut writes l.memory.out at the tail, makes it durable, and returns when the operating system had it.
-func (l *Log) writeOut() (written time.Time, err error) {
+// writeOut writes l.memory.out, of size bytes, at the tail, makes it durable, and returns when it began to wait for that.
+func (l *Log) writeOut(size, capacity int64) (written time.Time, err error) {
 	if l.direct != nil {
+		if err := l.zeroAhead(l.tail+size, size, capacity); err != nil {
+			return written, err
+		}
+		written = time.Now()
 		_, err := l.direct.groups.WriteAt(l.memory.out, l.tail)
-		return time.Now(), err
+		return written, err
 	}
 	if _, err := l.file.WriteAt(l.memory.out, l.tail); err != nil {
+		return written, err
+	}
+	if err := l.zeroAhead(l.tail+size, size, capacity); err != nil {
 		return written, err
 	}
 	written = time.Now()
