@@ -69,3 +69,31 @@ func TestDirect(t *testing.T) {
 		}
 	}
 }
+
+// TestSegmentsGrow: a log that is hardly used is small, and one that is used much does not consist of small files.
+func TestSegmentsGrow(t *testing.T) {
+	const full = 8 << 20
+	o := Options{FS: vfs.NewMem(), SegmentBytes: full}
+	l := create(t, o)
+	if b := l.Bytes(); b > 2<<20 {
+		t.Errorf("an empty log takes %d bytes", b)
+	}
+	sizes := []int64{l.Bytes()}
+	for next := uint64(1); len(sizes) < 5; next += 100 {
+		before, bytes := l.Segments(), l.Bytes()
+		must(t, l.Append(nil, entries(next, next+99, 1, 1000), true))
+		if l.Segments() > before {
+			sizes = append(sizes, l.Bytes()-bytes)
+		}
+		if next == 30_001 { // the size survives a restart
+			must(t, l.Close())
+			l, _ = open(t, o, 0)
+		}
+	}
+	for i, size := range sizes[1:] {
+		if size != min(2*sizes[i], full) {
+			t.Errorf("sizes are %v", sizes)
+		}
+	}
+	must(t, l.Close())
+}

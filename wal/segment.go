@@ -70,12 +70,14 @@ func (l *Log) rotate(size int64) error {
 // one: a commit index must not get to the disk before the entries it speaks of.
 func (l *Log) addSegment(size int64) error {
 	h := header{chain: l.chain, last: l.last, meta: l.meta, state: l.onDisk}
+	capacity := int64(firstSegmentBytes)
 	l.mu.Lock()
 	if n := len(l.segments); n > 0 {
 		h.seq = l.segments[n-1].seq + 1
+		capacity = 2 * l.segments[n-1].capacity
 	}
 	l.mu.Unlock()
-	h.capacity = max(roundUp(l.options.SegmentBytes), headerSize+size)
+	h.capacity = max(roundUp(min(capacity, l.options.SegmentBytes)), headerSize+size)
 	s := segment{seq: h.seq, first: l.last + 1, capacity: h.capacity}
 	s.path = l.options.FS.PathJoin(l.dir, segmentName(s.seq, s.first))
 	making := strings.TrimSuffix(s.path, segmentSuffix) + newSuffix

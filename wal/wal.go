@@ -29,12 +29,16 @@ import (
 // DefaultSegmentBytes is the size of a segment file where Options leaves a zero. etcd uses the same.
 const DefaultSegmentBytes = 64_000_000
 
+// firstSegmentBytes is the size of the first segment of a log. Each further one has twice the size of the one before, up to
+// Options.SegmentBytes: a store that is hardly used does not take more of the disk than it needs.
+const firstSegmentBytes = 2_000_000
+
 // Options configures Create and Open. The zero value is usable.
 type Options struct {
 	// FS holds the files; nil means the operating system's.
 	FS vfs.FS
-	// SegmentBytes is the size of a new segment file, rounded up to a multiple of 512; 0 means DefaultSegmentBytes. Files
-	// have their full size from the start, so tests on a file system in memory want something like 64 KiB.
+	// SegmentBytes is the most that a new segment file has, rounded up to a multiple of 512; 0 means DefaultSegmentBytes.
+	// Files have their full size from the start, so tests on a file system in memory want something like 64 KiB.
 	SegmentBytes int64
 	// Tail is the number of entries at or below from that Open returns besides those above it, if they are still there.
 	Tail uint64
