@@ -284,6 +284,7 @@ func (c *Conn) refuse(err error) {
 type sender struct {
 	out, spare []byte // what Flush writes next, and the buffer it wrote last
 	flushing   bool   // somebody writes; what is added to out goes after it
+	try        attempt
 
 	window     int64 // of the connection, bytes
 	initial    int64 // of a new stream, bytes
@@ -297,6 +298,7 @@ type sender struct {
 func (s *sender) init(cfg *Config) {
 	s.window, s.initial, s.frame, s.streamsMax = defaultWindow, defaultWindow, defaultFrame, 1<<32-1
 	s.headers.init(cfg)
+	s.try.init()
 }
 
 func (s *sender) block(m Method) []byte { return s.headers.block(m) }

@@ -145,15 +145,9 @@ func (c *Conn) sweep() {
 // fill reads once. Bodies that alias the buffer are copied first, because what is left of a frame moves to its beginning.
 func (c *Conn) fill() (int, error) {
 	r := &c.recv
-	for i, s := range r.borrowed {
-		if s.flags&flagBorrowed != 0 {
-			s.own = append(s.own[:0], s.body...)
-			s.body = nil
-			s.flags &^= flagBorrowed
-		}
-		r.borrowed[i] = nil
+	if len(r.borrowed) > 0 {
+		c.repay()
 	}
-	r.borrowed = r.borrowed[:0]
 	if r.r > 0 {
 		r.w = copy(r.buf, r.buf[r.r:r.w])
 		r.r = 0
@@ -166,6 +160,21 @@ func (c *Conn) fill() (int, error) {
 	n, err := c.nc.Read(r.buf[r.w:])
 	r.w += n
 	return n, err
+}
+
+// repay copies the bodies that still alias the buffer. Most streams in the list have ended, and may be other calls by now.
+func (c *Conn) repay() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, s := range c.recv.borrowed {
+		if s.flags&flagBorrowed != 0 {
+			s.own = append(s.own[:0], s.body...)
+			s.body = nil
+			s.flags &^= flagBorrowed
+		}
+		c.recv.borrowed[i] = nil
+	}
+	c.recv.borrowed = c.recv.borrowed[:0]
 }
 
 // process handles every whole frame of the buffer. It holds c.mu, but for callbacks.

@@ -85,7 +85,7 @@ func (c *Conn) pumpBlocked() {
 }
 
 // Flush sends what was called since the last one. A socket that takes no more is left to a goroutine, so Flush never waits
-// for the server. Errors are also those of every later call.
+// for the server. An error is why the connection takes no more calls, also when this Flush sent everything.
 func (c *Conn) Flush() error {
 	c.mu.Lock()
 	if c.send.flushing || len(c.send.out) == 0 {
@@ -162,17 +162,32 @@ func (c *Conn) broken(err error) {
 	c.nc.Close()
 }
 
-// tryWrite writes as much as the socket takes without waiting; nothing when that cannot be known.
-func (c *Conn) tryWrite(buf []byte) (n int, err error) {
+// tryWrite writes as much as the socket takes without waiting; nothing when that cannot be known. Only who is flushing calls it.
+func (c *Conn) tryWrite(buf []byte) (int, error) {
 	if c.raw == nil {
 		return 0, nil
 	}
-	rawErr := c.raw.Write(func(fd uintptr) bool {
-		n, err = writeFD(fd, buf)
-		return true
-	})
-	if rawErr != nil {
-		return 0, rawErr
+	t := &c.send.try
+	t.buf = buf
+	err := c.raw.Write(t.write)
+	t.buf = nil
+	if err != nil {
+		return 0, err
 	}
-	return n, err
+	return t.n, t.err
+}
+
+// attempt is a write that does not wait; its function is kept, so that writing allocates nothing.
+type attempt struct {
+	write func(fd uintptr) bool
+	buf   []byte
+	n     int
+	err   error
+}
+
+func (t *attempt) init() {
+	t.write = func(fd uintptr) bool {
+		t.n, t.err = writeFD(fd, t.buf)
+		return true
+	}
 }
