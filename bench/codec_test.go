@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/flate"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -152,11 +153,22 @@ func TestHalfRandom(t *testing.T) {
 	if !bytes.Equal(a, halfRandom(make([]byte, 1024), 1)) {
 		t.Error("the same seed gives different bytes")
 	}
-	seen := map[byte]int{}
-	for _, c := range a[:512] {
-		seen[c]++
+	var all []byte
+	for i := range 1000 {
+		all = append(all, halfRandom(make([]byte, 1024), uint64(i))...)
 	}
-	if len(seen) < 180 {
-		t.Errorf("the random half has %d different bytes, want about 220", len(seen))
+	var packed bytes.Buffer
+	w, err := flate.NewWriter(&packed, flate.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(all); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if share := float64(packed.Len()) / float64(len(all)); share < 0.5 || share > 0.53 {
+		t.Errorf("a thousand values are compressed to %.2f, want a half", share)
 	}
 }
