@@ -52,29 +52,59 @@ func (s *Store) Scrub(b *storage.Batch, max int) (more bool) {
 // above its main revision and the version below it at that revision. So versions that are due go first, and whatever is
 // behind a version that goes has gone before it, but for tombstones that stayed in the chain below.
 func (s *Store) scrubOne(b *storage.Batch) bool {
-	if g, ok := s.garbage.versions.peek(); ok && g.v.main <= s.compacted {
-		s.garbage.versions.pop()
-		s.erase(b, g.e, g.v.prev.Load())
-		g.v.prev.Store(nil)
-		return true
+	if g, ok := s.garbage.versions.peek(); ok {
+		if v := s.data.version(g.v); v.main <= s.compacted {
+			s.garbage.versions.pop()
+			old := versionID(v.prev.Load())
+			s.erase(b, g.e, old)
+			v.prev.Store(0)
+			s.cut(old)
+			return true
+		}
 	}
-	if g, ok := s.garbage.tombstones.peek(); ok && g.v.main < s.compacted {
+	if g, ok := s.garbage.tombstones.peek(); ok && s.data.version(g.v).main < s.compacted {
 		s.garbage.tombstones.pop()
 		s.erase(b, g.e, g.v)
-		// A tombstone below a newer version stays in memory until that version goes: it says "no value" as well as the
-		// end of the chain does.
-		if g.e.head.Load() == g.v {
-			s.dead.remove(g.e)
-			s.table.remove(g.e)
-		}
+		s.bury(g)
 		return true
 	}
 	return false
 }
 
+// cut gives up a version that was taken out of its chain, and what is behind it.
+func (s *Store) cut(id versionID) {
+	for id != 0 {
+		v := s.data.version(id)
+		older := versionID(v.prev.Load())
+		if v.tombstone() && v.gone != erased {
+			v.gone = cutOff
+		} else {
+			s.data.free(id)
+		}
+		id = older
+	}
+}
+
+// bury gives up a tombstone whose record was removed. Below a newer version it stays in memory until that version goes: it
+// says "no value" as well as the end of the chain does.
+func (s *Store) bury(g grave) {
+	switch v := s.data.version(g.v); {
+	case v.gone == cutOff:
+		s.data.free(g.v)
+	case versionID(s.data.entry(g.e).head.Load()) == g.v:
+		s.dead.remove(g.e)
+		s.table.remove(g.e)
+		s.data.freeEntry(g.e)
+		s.data.free(g.v)
+	default:
+		v.gone = erased
+	}
+}
+
 // erase deletes the record of a version of e from the engine.
-func (s *Store) erase(b *storage.Batch, e *entry, v *version) {
-	s.disk.key = recordKey(s.disk.key[:0], e.key, v)
+func (s *Store) erase(b *storage.Batch, e keyID, id versionID) {
+	v := s.data.version(id)
+	s.disk.key = recordKey(s.disk.key[:0], s.data.key(s.data.entry(e)), v)
 	b.Delete(s.disk.key)
 	s.stats.Revisions--
 	s.stats.RetainedBytes -= v.size()

@@ -43,7 +43,7 @@ func (s *sight) compare(c *wire.Compare) (bool, error) {
 	}
 	sc := scope{rev: s.rev, live: s.keys.root, exact: true}
 	var w walk
-	w.start(&sc, in)
+	w.start(s.data, &sc, in)
 	e, v := w.next()
 	if e == nil {
 		return absent(c), s.confirm(s.rev, w.lost, nil)

@@ -92,6 +92,7 @@ func (v *View) Events(from, to ids.Revision, maxBytes int, match func(key []byte
 	if from > to {
 		return nil, from, nil
 	}
+	defer v.era.KeepAlive()
 	var low, high [1 + tombstoneBytes]byte
 	it, err := v.disk.Iter(recordBound(low[:0], from), recordBound(high[:0], to+1))
 	if err != nil {
@@ -198,12 +199,11 @@ func (c *catchup) add(b *EventBatch, kv []byte, main ids.Revision, sub uint32, t
 // before reads the value that a key had at the revision before main; nil when it had none or when it is compacted.
 func (c *catchup) before(key []byte, main ids.Revision) ([]byte, error) {
 	v := c.view
-	e := v.table.find(textOf(key))
-	if main-1 < v.compacted || e == nil {
+	if main-1 < v.compacted {
 		return nil, nil
 	}
-	n := e.at(main - 1)
-	if !n.live() {
+	e, n := v.get(key, main-1)
+	if n == nil {
 		return nil, nil
 	}
 	kv, err := v.value(e, n)

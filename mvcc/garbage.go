@@ -11,10 +11,11 @@ type garbage struct {
 	pending    bool // a compaction is not finished
 }
 
-// grave is a version and its key.
+// grave is a version and its key. Both are there until the grave is popped: what follows a version is pushed and popped after
+// it, and a tombstone waits for its grave (see fate).
 type grave struct {
-	e *entry
-	v *version
+	e keyID
+	v versionID
 }
 
 // queue is a first-in first-out list in chunks, so that it neither moves nor keeps what was taken out.

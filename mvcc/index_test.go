@@ -9,27 +9,30 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// check walks a tree and panics where it breaks an invariant of node; it returns the keys.
+// check walks a tree and fails where it breaks an invariant of node; it returns the keys.
 func (t *tree) check(test testing.TB) []string {
 	var keys []string
 	depth := -1
-	var walk func(n *node, level int)
-	walk = func(n *node, level int) {
-		if n.kids == nil {
+	var walk func(n node, level int)
+	walk = func(n node, level int) {
+		if n.leaf != nil {
 			if depth < 0 {
 				depth = level
 			}
 			require.Equal(test, depth, level, "leaves of different depth")
-			for _, e := range n.leaf {
-				keys = append(keys, e.key)
+			for _, id := range n.leaf.entries() {
+				keys = append(keys, t.data.key(t.data.entry(id)))
 			}
-			require.LessOrEqual(test, len(n.leaf), leafMax)
-			require.True(test, len(n.leaf) > 0 || level == 0)
+			require.True(test, n.leaf.n > 0 || level == 0)
 			return
 		}
-		require.LessOrEqual(test, len(n.kids), innerMax)
-		for _, k := range n.kids {
-			require.Equal(test, k.node.least(), k.least)
+		require.LessOrEqual(test, len(n.inner.kids), innerMax)
+		for _, k := range n.inner.kids {
+			if k.node.leaf != nil {
+				require.Equal(test, t.data.key(t.data.entry(k.node.leaf.ids[0])), k.least)
+			} else {
+				require.Equal(test, k.node.inner.kids[0].least, k.least)
+			}
 			require.Equal(test, k.node.size(), k.count)
 			walk(k.node, level+1)
 		}
@@ -45,11 +48,12 @@ func TestTree(t *testing.T) {
 	const seed = 7
 	r := rand.New(rand.NewSource(seed))
 	t.Log("seed", seed)
-	tr := newTree()
-	entries := map[string]*entry{}
+	d := newData()
+	tr := newTree(d)
+	entries := map[string]keyID{}
 	var want []string
 	type sealed struct {
-		root *node
+		root node
 		keys []string
 	}
 	var old []sealed
@@ -60,12 +64,12 @@ func TestTree(t *testing.T) {
 			key = fmt.Sprintf("%05d", i)
 		}
 		growing := i < 15000 || i > 40000
-		if e := entries[key]; e == nil && (growing || r.Intn(4) == 0) {
-			entries[key] = &entry{key: key}
+		if e := entries[key]; e == 0 && (growing || r.Intn(4) == 0) {
+			entries[key] = d.newEntry([]byte(key), 0)
 			tr.insert(entries[key])
 			at, _ := slices.BinarySearch(want, key)
 			want = slices.Insert(want, at, key)
-		} else if e != nil && (!growing || r.Intn(8) == 0) {
+		} else if e != 0 && (!growing || r.Intn(8) == 0) {
 			tr.remove(e)
 			delete(entries, key)
 			at, _ := slices.BinarySearch(want, key)
@@ -81,14 +85,14 @@ func TestTree(t *testing.T) {
 		for range 20 {
 			from := fmt.Sprintf("%05d", r.Intn(60000))
 			at, _ := slices.BinarySearch(s.keys, from)
-			require.Equal(t, at, s.root.rank(from))
+			require.Equal(t, at, s.root.rank(d, from))
 			var c cursor
-			c.seek(s.root, from)
+			c.seek(d, s.root, from)
 			for _, k := range s.keys[at:min(len(s.keys), at+200)] {
-				require.Equal(t, k, c.next().key)
+				require.Equal(t, k, d.key(d.entry(c.next())))
 			}
 			if len(s.keys)-at <= 200 {
-				require.Nil(t, c.next())
+				require.Zero(t, c.next())
 			}
 		}
 	}
@@ -101,14 +105,15 @@ func TestTree(t *testing.T) {
 // TestTreeBuild checks that a tree built at once is a tree.
 func TestTreeBuild(t *testing.T) {
 	for _, n := range []int{0, 1, leafMax, leafMax + 1, leafMax * innerMax, leafMax*innerMax + 1, 100_000} {
-		var entries []*entry
+		var entries []keyID
+		d := newData()
 		for i := range n {
-			entries = append(entries, &entry{key: fmt.Sprintf("%07d", i)})
+			entries = append(entries, d.newEntry(fmt.Appendf(nil, "%07d", i), 0))
 		}
-		tr := newTree()
+		tr := newTree(d)
 		tr.build(entries)
 		require.Len(t, tr.check(t), n)
-		tr.insert(&entry{key: "x"})
+		tr.insert(d.newEntry([]byte("x"), 0))
 		require.Len(t, tr.check(t), n+1)
 	}
 }
@@ -118,19 +123,21 @@ func TestTable(t *testing.T) {
 	const seed = 3
 	r := rand.New(rand.NewSource(seed))
 	t.Log("seed", seed)
-	tab := newTable()
-	want := map[string]*entry{}
+	d := newData()
+	tab := newTable(d)
+	want := map[string]keyID{}
 	for range 300_000 {
 		key := fmt.Sprint(r.Intn(40_000))
 		e := want[key]
-		require.Same(t, e, tab.find(key))
+		require.Equal(t, e, tab.find(key))
 		switch {
-		case e == nil:
-			want[key] = &entry{key: key}
-			tab.insert(want[key])
+		case e == 0:
+			want[key] = d.newEntry([]byte(key), 0)
+			tab.insert(want[key], tab.hash(key))
 		case r.Intn(2) == 0:
 			delete(want, key)
 			tab.remove(e)
+			d.freeEntry(e)
 		}
 	}
 	slots := 0
@@ -140,6 +147,42 @@ func TestTable(t *testing.T) {
 		}
 	}
 	require.Less(t, slots, 8*len(want), "removed entries make the table grow")
+}
+
+// TestSort sorts keys of every kind: alike for long, ending early, with zero bytes at the end, and in order already.
+func TestSort(t *testing.T) {
+	const seed = 5
+	r := rand.New(rand.NewSource(seed))
+	t.Log("seed", seed)
+	for _, alphabet := range []string{"ab", "a\x00", "abcdefghijklmnopqrstuvwxyz\xff"} {
+		for _, common := range []string{"", "/registry/pods/namespace-"} {
+			seen := map[string]bool{}
+			var want []string
+			d := newData()
+			var ids []keyID
+			for range 3000 {
+				key := make([]byte, 1+r.Intn(24))
+				for i := range key {
+					key[i] = alphabet[r.Intn(len(alphabet))]
+				}
+				if r.Intn(20) > 0 {
+					key = append([]byte(common), key...)
+				}
+				if !seen[string(key)] {
+					seen[string(key)] = true
+					want = append(want, string(key))
+					ids = append(ids, d.newEntry(key, 0))
+				}
+			}
+			slices.Sort(want)
+			for range 2 {
+				d.sort(ids)
+				for i, id := range ids {
+					require.Equal(t, want[i], d.key(d.entry(id)))
+				}
+			}
+		}
+	}
 }
 
 // TestQueue checks order over chunk borders.

@@ -24,26 +24,28 @@ func (s *Scan) Collect(dst [][]byte) (kvs [][]byte, m Measure, err error) {
 	in := intervalOf(s.req.Key, s.req.RangeEnd)
 	kvs = dst
 	if s.scope.exact {
-		kvs = slices.Grow(kvs, int(min(s.left, int64(in.count(s.scope.live)))))
+		kvs = slices.Grow(kvs, int(min(s.left, int64(in.count(s.view.data, s.scope.live)))))
 	}
+	d := s.view.data
+	defer s.view.era.KeepAlive()
 	var w walk
-	w.start(&s.scope, in)
+	w.start(d, &s.scope, in)
 	for left := s.left; ; left-- {
 		e, v := w.next()
 		if e == nil || left == 0 {
 			s.more = e != nil
 			break
 		}
-		kv := v.kv.get()
+		kv := d.kv(v)
 		switch {
 		case s.req.KeysOnly:
-			kv = v.stripped(e)
+			kv = d.stripped(e, v)
 			m.add(len(kv))
 		default:
-			m.add(int(v.kv.n))
+			m.add(int(v.n))
 		}
 		if kv == nil {
-			m.Absent += int64(v.kv.n)
+			m.Absent += int64(v.n)
 		} else if m.Absent == 0 {
 			kvs = append(kvs, kv)
 		}

@@ -30,6 +30,7 @@ func (s *sight) fill(req *wire.RangeRequest, resp *wire.RangeResponse) error {
 	default:
 		err = s.fillSorted(req, resp, &sc, in)
 	}
+	s.era.KeepAlive()
 	if err != nil {
 		resp.KVs = resp.KVs[:0]
 	}
@@ -53,10 +54,10 @@ func filtered(req *wire.RangeRequest) bool {
 // count counts the keys of a scope in an interval that is not single. An exact set needs no look at any key.
 func (s *sight) count(sc *scope, in interval) (n int64, err error) {
 	if sc.exact {
-		return int64(in.count(sc.live)), nil
+		return int64(in.count(s.data, sc.live)), nil
 	}
 	var w walk
-	w.start(sc, in)
+	w.start(s.data, sc, in)
 	for e, _ := w.next(); e != nil; e, _ = w.next() {
 		n++
 	}
@@ -69,7 +70,7 @@ func (s *sight) form(req *wire.RangeRequest, e *entry, v *version) ([]byte, erro
 		return s.value(e, v)
 	}
 	if req.SortTarget != wire.SortByValue {
-		return v.stripped(e), nil
+		return s.data.stripped(e, v), nil
 	}
 	b, err := s.value(e, v)
 	if err != nil {
@@ -111,7 +112,7 @@ func (s *sight) fillPlain(req *wire.RangeRequest, resp *wire.RangeResponse, sc *
 		want = req.Limit
 	}
 	if sc.exact {
-		resp.Count = int64(in.count(sc.live))
+		resp.Count = int64(in.count(s.data, sc.live))
 		if room := min(want, resp.Count); int64(cap(resp.KVs)) < room {
 			resp.KVs = make([][]byte, 0, room)
 		}
@@ -119,7 +120,7 @@ func (s *sight) fillPlain(req *wire.RangeRequest, resp *wire.RangeResponse, sc *
 		in.open = true
 	}
 	var w walk
-	w.start(sc, in)
+	w.start(s.data, sc, in)
 	got := int64(0)
 	for ; !sc.exact || got < min(want, resp.Count); got++ {
 		e, v := w.next()
@@ -191,7 +192,8 @@ func (s *Scan) Page(dst [][]byte, maxKeys, maxBytes int) (kvs [][]byte, done boo
 	}
 	in.key = textOf(s.next)
 	var w walk
-	w.start(&s.scope, in)
+	w.start(s.view.data, &s.scope, in)
+	defer s.view.era.KeepAlive()
 	kvs = dst
 	for keys, bytes := 0, 0; ; keys++ {
 		e, v := w.next()
@@ -201,7 +203,7 @@ func (s *Scan) Page(dst [][]byte, maxKeys, maxBytes int) (kvs [][]byte, done boo
 			return kvs, true, s.view.confirm(s.scope.rev, w.lost, nil)
 		}
 		if keys > 0 && (keys >= maxKeys || bytes >= maxBytes) {
-			s.next = []byte(e.key)
+			s.next = []byte(s.view.data.key(e))
 			return kvs, false, s.view.confirm(s.scope.rev, w.lost, nil)
 		}
 		kv, err := s.view.form(&s.req, e, v)
@@ -217,6 +219,7 @@ func (s *Scan) Page(dst [][]byte, maxKeys, maxBytes int) (kvs [][]byte, done boo
 func (s *Scan) one(dst [][]byte) ([][]byte, bool, error) {
 	resp := wire.RangeResponse{KVs: dst}
 	s.next = nil
+	defer s.view.era.KeepAlive()
 	before := len(dst)
 	err := s.view.fillOne(&s.req, &resp, &s.scope)
 	if err != nil {
@@ -234,6 +237,7 @@ func (s *Scan) Count() (int64, error) {
 	resp := wire.RangeResponse{}
 	req := wire.RangeRequest{Key: s.req.Key, CountOnly: true}
 	in := intervalOf(s.req.Key, s.req.RangeEnd)
+	defer s.view.era.KeepAlive()
 	if in.single {
 		err := s.view.fillOne(&req, &resp, &s.scope)
 		return resp.Count, err

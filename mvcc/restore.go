@@ -3,8 +3,6 @@ package mvcc
 import (
 	"bytes"
 	"fmt"
-	"slices"
-	"strings"
 	"sync/atomic"
 
 	"quorate.dev/quorate/ids"
@@ -17,7 +15,8 @@ import (
 // finished goes on with the next Scrub. It fails when the disk does, or with a message that names the record when the records
 // contradict each other.
 func Open(r storage.Reader) (*Store, error) {
-	s := &Store{disk: disk{Reader: r}, rev: 1, floor: new(atomic.Int64), table: newTable(), pins: new(pins), live: newTree(), dead: newTree()}
+	d := newData()
+	s := &Store{disk: disk{Reader: r}, rev: 1, floor: new(atomic.Int64), data: d, table: newTable(d), pins: new(pins), live: newTree(d), dead: newTree(d)}
 	scheduled, finished, err := compactions(r)
 	if err != nil {
 		return nil, err
@@ -63,7 +62,7 @@ func (s *Store) load(r storage.Reader) error {
 // loader takes records in revision order.
 type loader struct {
 	s       *Store
-	entries []*entry
+	entries []keyID
 }
 
 func (l *loader) add(it *storage.Iter) error {
@@ -71,17 +70,15 @@ func (l *loader) add(it *storage.Iter) error {
 	if err != nil {
 		return err
 	}
-	v := &version{sub: rec.sub, main: rec.main, create: rec.create, number: rec.number, lease: rec.lease}
-	v.kv.n = uint32(rec.size)
 	key := rec.key
 	if key == nil || rec.tombstone {
 		value := it.Value()
 		if err := checkRecord(&rec, value); err != nil {
 			return err
 		}
-		key, v.kv.n = wire.KeyOf(value), uint32(len(value))
+		key, rec.size = wire.KeyOf(value), len(value)
 	}
-	l.index(key, v)
+	l.index(key, &rec)
 	return nil
 }
 
@@ -102,38 +99,40 @@ func checkRecord(rec *recordOf, value []byte) error {
 }
 
 // index is Store.index without the trees.
-func (l *loader) index(key []byte, v *version) {
+func (l *loader) index(key []byte, rec *recordOf) {
 	s := l.s
+	id := s.data.newBare(rec)
+	v := s.data.version(id)
 	s.rev = v.main
 	s.stats.Revisions++
 	s.stats.RetainedBytes += v.size()
-	e := s.table.find(textOf(key))
-	if e == nil {
-		e = &entry{key: string(key)}
-		e.push(v)
-		s.table.insert(e)
+	h := s.table.hash(textOf(key))
+	e := s.table.lookup(textOf(key), h)
+	if e == 0 {
+		e = s.data.newEntry(key, id)
+		s.table.insert(e, h)
 		l.entries = append(l.entries, e)
 	} else {
-		old := e.head.Load()
-		e.push(v)
-		if old.live() {
-			s.garbage.versions.push(grave{e, v})
+		at := s.data.entry(e)
+		if s.data.head(at).live() {
+			s.garbage.versions.push(grave{e, id})
 		}
+		s.data.push(at, id)
 	}
 	if v.tombstone() {
-		s.garbage.tombstones.push(grave{e, v})
+		s.garbage.tombstones.push(grave{e, id})
 	}
 }
 
 func (l *loader) finish() {
-	slices.SortFunc(l.entries, func(a, b *entry) int { return strings.Compare(a.key, b.key) })
-	var live, dead []*entry
-	for _, e := range l.entries {
-		if v := e.head.Load(); v.live() {
-			live = append(live, e)
+	l.s.data.sort(l.entries)
+	var live, dead []keyID
+	for _, id := range l.entries {
+		if v := l.s.data.head(l.s.data.entry(id)); v.live() {
+			live = append(live, id)
 			l.s.stats.LiveBytes += v.size()
 		} else {
-			dead = append(dead, e)
+			dead = append(dead, id)
 		}
 	}
 	l.s.stats.Keys = int64(len(live))
@@ -145,10 +144,11 @@ func (l *loader) finish() {
 // valid until the store is gone.
 func (s *Store) Leases(f func(id ids.LeaseID, key []byte)) {
 	var c cursor
-	c.seek(s.live.root, "")
-	for e := c.next(); e != nil; e = c.next() {
-		if id := e.head.Load().lease; id != 0 {
-			f(id, bytesOf(e.key))
+	c.seek(s.data, s.live.root, "")
+	for key := c.next(); key != 0; key = c.next() {
+		e := s.data.entry(key)
+		if id := s.data.head(e).lease; id != 0 {
+			f(id, bytesOf(s.data.key(e)))
 		}
 	}
 }
@@ -203,7 +203,7 @@ func (s *Store) warm(it *storage.Iter, max int) (more bool, err error) {
 			continue
 		}
 		v := s.awaiting(&rec, it)
-		if v == nil {
+		if v == 0 {
 			continue
 		}
 		value := it.Value()
@@ -213,20 +213,21 @@ func (s *Store) warm(it *storage.Iter, max int) (more bool, err error) {
 		if err := checkRecord(&rec, value); err != nil {
 			return false, err
 		}
-		v.kv.set(append(make([]byte, 0, len(value)), value...))
+		s.data.hold(v, value)
 		bytes += len(value)
 	}
 	return false, it.Err()
 }
 
-// awaiting returns the version that a record belongs to if it is current and its value is not in memory.
-func (s *Store) awaiting(rec *recordOf, it *storage.Iter) *version {
+// awaiting returns the version that a record belongs to if it is current and its value is not in memory, else 0.
+func (s *Store) awaiting(rec *recordOf, it *storage.Iter) versionID {
 	e := s.table.find(textOf(rec.userKey(it)))
-	if e == nil {
-		return nil
+	if e == 0 {
+		return 0
 	}
-	if v := e.head.Load(); v.main == rec.main && v.sub == rec.sub && v.kv.get() == nil {
-		return v
+	id := versionID(s.data.entry(e).head.Load())
+	if v := s.data.version(id); v.main == rec.main && v.sub == rec.sub && v.ref.Load() == 0 {
+		return id
 	}
-	return nil
+	return 0
 }

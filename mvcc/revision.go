@@ -55,7 +55,7 @@ func recordKey(dst []byte, key string, v *version) []byte {
 		dst = binary.AppendUvarint(dst, uint64(v.create))
 		dst = binary.AppendUvarint(dst, uint64(v.number))
 		dst = binary.AppendUvarint(dst, uint64(v.lease))
-		dst = binary.AppendUvarint(dst, uint64(v.kv.n))
+		dst = binary.AppendUvarint(dst, uint64(v.n))
 	}
 	return append(dst, key...)
 }

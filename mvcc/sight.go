@@ -7,6 +7,7 @@ import (
 
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/arena"
 	"quorate.dev/quorate/internal/invariant"
 	"quorate.dev/quorate/storage"
 )
@@ -21,7 +22,7 @@ var Stale = errors.New("mvcc: this view is older than the newest compaction: tak
 // A set is exact from its last change up to the first change of the next newer set; between the first and the last change
 // of one publication no set is exact.
 type keySet struct {
-	root  *node
+	root  node
 	first ids.Revision // the first revision of the changes that made this set from the older one
 	last  ids.Revision // the last of them
 	bytes int          // of the nodes that this set does not share with the older one
@@ -29,10 +30,13 @@ type keySet struct {
 	until atomic.Int64 // the first revision of the changes that made the next newer set; 0 while this is the newest
 }
 
-// sight is what one reader sees: an immutable View, or the writer's own state inside a Tx.
+// sight is what one reader sees: an immutable View, or the writer's own state inside a Tx. Readers of other goroutines end
+// each use of it with era.KeepAlive.
 type sight struct {
+	data      *data
+	era       *arena.Era
 	keys      *keySet // the live keys at rev
-	dead      *node   // keys with retained history but no value at rev
+	dead      node    // keys with retained history but no value at rev
 	table     *table
 	rev       ids.Revision
 	compacted ids.Revision
@@ -47,8 +51,8 @@ type sight struct {
 // looked at.
 type scope struct {
 	rev   ids.Revision
-	live  *node
-	dead  *node // nil when live is exact
+	live  node
+	dead  node // none when live is exact
 	exact bool
 	set   *keySet // that live is the root of; nil when it is not exact
 }
@@ -96,27 +100,29 @@ func (s *sight) confirm(rev ids.Revision, lost bool, err error) error {
 // value returns the wire form of a live version, from memory or from the engine. The caller confirms the read afterwards,
 // also when this fails.
 func (s *sight) value(e *entry, v *version) ([]byte, error) {
-	if kv := v.kv.get(); kv != nil {
+	if kv := s.data.kv(v); kv != nil {
 		return kv, nil
 	}
 	var buf [128]byte
-	kv, ok, err := s.disk.Get(recordKey(buf[:0], e.key, v))
+	key := s.data.key(e)
+	kv, ok, err := s.disk.Get(recordKey(buf[:0], key, v))
 	switch {
-	case err == nil && ok && len(kv) != int(v.kv.n):
-		err = fmt.Errorf("mvcc: the record of key %q at revision %d_%d has %d bytes instead of %d: the store is damaged; restore it from a snapshot or another member", e.key, v.main, v.sub, len(kv), v.kv.n)
+	case err == nil && ok && len(kv) != int(v.n):
+		err = fmt.Errorf("mvcc: the record of key %q at revision %d_%d has %d bytes instead of %d: the store is damaged; restore it from a snapshot or another member", key, v.main, v.sub, len(kv), v.n)
 	case err == nil && !ok:
-		err = fmt.Errorf("mvcc: the record of key %q at revision %d_%d is missing: the store is damaged; restore it from a snapshot or another member", e.key, v.main, v.sub)
+		err = fmt.Errorf("mvcc: the record of key %q at revision %d_%d is missing: the store is damaged; restore it from a snapshot or another member", key, v.main, v.sub)
 	}
 	return kv, err
 }
 
 // get returns the version of key at rev, nil for none.
 func (s *sight) get(key []byte, rev ids.Revision) (*entry, *version) {
-	e := s.table.find(textOf(key))
-	if e == nil {
+	id := s.table.find(textOf(key))
+	if id == 0 {
 		return nil, nil
 	}
-	if v := e.at(rev); v.live() {
+	e := s.data.entry(id)
+	if v := s.data.at(e, rev); v.live() {
 		return e, v
 	}
 	return nil, nil
@@ -145,61 +151,76 @@ func (i *interval) holds(key string) bool { return i.open || key < i.end }
 func (i *interval) empty() bool { return !i.single && !i.open && i.end <= i.key }
 
 // count returns the number of entries of an exact set in the interval, which is not single.
-func (i *interval) count(root *node) int {
+func (i *interval) count(d *data, root node) int {
 	if i.empty() {
 		return 0
 	}
-	low := root.rank(i.key)
+	low := root.rank(d, i.key)
 	if i.open {
 		return root.size() - low
 	}
-	return root.rank(i.end) - low
+	return root.rank(d, i.end) - low
 }
 
 // walk gives the keys of a scope in an interval that have a value, in order.
 type walk struct {
+	data   *data
 	scope  scope
 	within interval
 	live   cursor
 	dead   cursor
-	a, b   *entry // the next ones of live and dead, nil at the end
-	lost   bool   // an exact set had a key without a value: see sight.confirm
+	a, b   item  // the next ones of live and dead
+	id     keyID // of what next returned
+	lost   bool  // an exact set had a key without a value: see sight.confirm
 }
 
-func (w *walk) start(sc *scope, in interval) {
-	w.scope, w.within = *sc, in
+// item is an entry and its key, which is loaded only if needed; id is 0 at the end.
+type item struct {
+	id  keyID
+	key string
+}
+
+func (w *walk) start(d *data, sc *scope, in interval) {
+	w.data, w.scope, w.within = d, *sc, in
 	if in.empty() {
 		return
 	}
-	w.live.seek(sc.live, in.key)
+	w.live.seek(d, sc.live, in.key)
 	w.a = w.bounded(w.live.next())
-	if sc.dead != nil {
-		w.dead.seek(sc.dead, in.key)
+	if sc.dead != (node{}) {
+		w.dead.seek(d, sc.dead, in.key)
 		w.b = w.bounded(w.dead.next())
 	}
 }
 
-func (w *walk) bounded(e *entry) *entry {
-	if e != nil && !w.within.holds(e.key) {
-		return nil
+// bounded makes an item of an entry within the interval. Where all of an exact set are within it and none is to be compared
+// with another set's, the key is not loaded.
+func (w *walk) bounded(id keyID) item {
+	if id == 0 || w.within.open && w.scope.dead == (node{}) {
+		return item{id: id}
 	}
-	return e
+	key := w.data.key(w.data.entry(id))
+	if !w.within.holds(key) {
+		return item{}
+	}
+	return item{id, key}
 }
 
 // next returns the next key and its version; nil at the end.
 func (w *walk) next() (*entry, *version) {
 	for {
-		e := w.a
+		w.id = w.a.id
 		switch {
-		case e == nil && w.b == nil:
+		case w.a.id == 0 && w.b.id == 0:
 			return nil, nil
-		case e == nil || w.b != nil && w.b.key < e.key:
-			e = w.b
+		case w.a.id == 0 || w.b.id != 0 && w.b.key < w.a.key:
+			w.id = w.b.id
 			w.b = w.bounded(w.dead.next())
 		default:
 			w.a = w.bounded(w.live.next())
 		}
-		if v := e.at(w.scope.rev); v.live() {
+		e := w.data.entry(w.id)
+		if v := w.data.at(e, w.scope.rev); v.live() {
 			return e, v
 		}
 		w.lost = w.lost || w.scope.exact

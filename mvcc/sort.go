@@ -34,7 +34,7 @@ func (s *sight) fillSorted(req *wire.RangeRequest, resp *wire.RangeResponse, sc 
 	}
 	var w walk
 	var all []sortable
-	w.start(sc, in)
+	w.start(s.data, sc, in)
 	for e, v := w.next(); e != nil; e, v = w.next() {
 		resp.Count++
 		if (filtered(req) && !passes(req, v)) || (fetch > 0 && int64(len(all)) >= fetch) {
@@ -46,7 +46,7 @@ func (s *sight) fillSorted(req *wire.RangeRequest, resp *wire.RangeResponse, sc 
 		}
 		all = append(all, item)
 	}
-	arrange(req, all)
+	s.data.arrange(req, all)
 	if req.Limit > 0 && int64(len(all)) > req.Limit {
 		all = all[:req.Limit]
 		resp.More = true
@@ -89,7 +89,7 @@ func (s *sight) finish(req *wire.RangeRequest, item *sortable) ([]byte, error) {
 
 // arrange sorts as the request wants. Equal items have no defined order in the protocol; the algorithm and its input order
 // are those of etcd, so that they come out alike.
-func arrange(req *wire.RangeRequest, all []sortable) {
+func (d *data) arrange(req *wire.RangeRequest, all []sortable) {
 	order := req.SortOrder
 	if req.SortTarget != wire.SortByKey && order == wire.SortNone {
 		order = wire.SortAscend
@@ -100,7 +100,7 @@ func arrange(req *wire.RangeRequest, all []sortable) {
 	by := sorter{items: all}
 	switch req.SortTarget {
 	case wire.SortByKey:
-		by.less = func(a, b *sortable) bool { return a.e.key < b.e.key }
+		by.less = func(a, b *sortable) bool { return d.key(a.e) < d.key(b.e) }
 	case wire.SortByValue:
 		by.less = func(a, b *sortable) bool { return bytes.Compare(a.value, b.value) < 0 }
 	default:

@@ -17,6 +17,7 @@ type Store struct {
 	compacted ids.Revision
 	floor     *atomic.Int64 // see sight.floor; shared with every View
 
+	data  *data
 	table *table
 	live  tree
 	dead  tree
@@ -27,7 +28,7 @@ type Store struct {
 	garbage garbage
 	// superseded are the versions that were pushed down since the last publication. They keep their bytes until the engine
 	// has them.
-	superseded []*version
+	superseded []versionID
 
 	stats Stats
 	tx    Tx
@@ -96,16 +97,16 @@ func (s *Store) Revision() ids.Revision { return s.rev }
 // Compacted is the revision of the last compaction, -1 when there was none.
 func (s *Store) Compacted() ids.Revision { return s.compacted }
 
-// current returns the entry of key, nil if there is none, and its newest version, nil if the key has no value.
-func (s *Store) current(key []byte) (*entry, *version) {
-	e := s.table.find(textOf(key))
-	if e == nil {
-		return nil, nil
+// current returns the entry of key, 0 if there is none, and its newest version, nil if the key has no value.
+func (s *Store) current(key []byte) (keyID, *version) {
+	id := s.table.find(textOf(key))
+	if id == 0 {
+		return 0, nil
 	}
-	if v := e.head.Load(); v.live() {
-		return e, v
+	if v := s.data.head(s.data.entry(id)); v.live() {
+		return id, v
 	}
-	return e, nil
+	return id, nil
 }
 
 // sight is the writer's own: all changes so far, at rev.
@@ -114,7 +115,8 @@ func (s *Store) sight(rev ids.Revision) sight {
 	if s.work.first == 0 {
 		keys = s.work.older.Load()
 	}
-	return sight{keys: keys, dead: s.dead.root, table: s.table, rev: rev, compacted: s.compacted, disk: s.disk.Reader, floor: s.floor}
+	return sight{data: s.data, era: s.data.eras.Now(), keys: keys, dead: s.dead.root, table: s.table, rev: rev, compacted: s.compacted,
+		disk: s.disk.Reader, floor: s.floor}
 }
 
 // Publish makes a View of all changes so far and the one that View returns from now on. It must be called after the engine
@@ -122,13 +124,14 @@ func (s *Store) sight(rev ids.Revision) sight {
 func (s *Store) Publish() *View {
 	invariant.Check(!s.tx.open, "view published while a Tx is open")
 	for _, v := range s.superseded {
-		v.kv.drop()
+		s.data.drop(v)
 	}
 	s.superseded = emptied(s.superseded)
 	if s.work.first != 0 || len(s.ring.sets) == 0 {
 		s.publishKeys()
 	}
 	s.dead.seal()
+	s.data.tidy()
 	v := &View{sight: s.sight(s.rev), stats: s.stats}
 	v.pins = s.pins
 	s.view.Store(v)
@@ -157,30 +160,33 @@ func (s *Store) keysChanged(main ids.Revision) {
 	s.work.root = s.live.root
 }
 
-// write puts a version into the index and into the batch. e is the key's entry, nil if it has none.
-func (s *Store) write(b *storage.Batch, e *entry, v *version, kv []byte) *entry {
-	s.disk.key = recordKey(s.disk.key[:0], textOf(wire.KeyOf(kv)), v)
+// write puts a version into the index and into the batch. e is the key's entry, 0 if it has none.
+func (s *Store) write(b *storage.Batch, e keyID, id versionID, kv []byte) {
+	v := s.data.version(id)
+	key := wire.KeyOf(kv)
+	s.disk.key = recordKey(s.disk.key[:0], textOf(key), v)
 	b.Set(s.disk.key, kv)
 	s.stats.Revisions++
 	s.stats.RetainedBytes += v.size()
-	return s.index(e, v, kv)
+	s.index(e, id, v, key)
 }
 
 // index makes v the newest version of its key, moves the key between the sets, and notes what became garbage.
-func (s *Store) index(e *entry, v *version, kv []byte) *entry {
+func (s *Store) index(e keyID, id versionID, v *version, key []byte) {
 	var old *version
-	if e == nil {
-		e = &entry{key: string(wire.KeyOf(kv))}
-		e.push(v)
-		s.table.insert(e)
+	if e == 0 {
+		e = s.data.newEntry(key, id)
+		s.table.insert(e, s.table.hash(textOf(key)))
 	} else {
-		old = e.head.Load()
-		e.push(v)
-	}
-	if old.live() {
-		s.stats.LiveBytes -= old.size()
-		s.superseded = append(s.superseded, old)
-		s.garbage.versions.push(grave{e, v})
+		at := s.data.entry(e)
+		oldID := versionID(at.head.Load())
+		old = s.data.version(oldID)
+		s.data.push(at, id)
+		if old.live() {
+			s.stats.LiveBytes -= old.size()
+			s.superseded = append(s.superseded, oldID)
+			s.garbage.versions.push(grave{e, id})
+		}
 	}
 	switch {
 	case v.live() && !old.live():
@@ -199,7 +205,6 @@ func (s *Store) index(e *entry, v *version, kv []byte) *entry {
 	if v.live() {
 		s.stats.LiveBytes += v.size()
 	} else {
-		s.garbage.tombstones.push(grave{e, v})
+		s.garbage.tombstones.push(grave{e, id})
 	}
-	return e
 }

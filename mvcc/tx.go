@@ -66,9 +66,9 @@ func (t *Tx) Revision() ids.Revision {
 func (t *Tx) Err() error { return t.err }
 
 // value is the KeyValue of the current version of e.
-func (t *Tx) value(e *entry, v *version) []byte {
-	s := sight{disk: t.s.disk.Reader}
-	kv, err := s.value(e, v)
+func (t *Tx) value(e keyID, v *version) []byte {
+	s := sight{data: t.s.data, disk: t.s.disk.Reader}
+	kv, err := s.value(s.data.entry(e), v)
 	if err != nil && t.err == nil {
 		t.err = err
 	}
@@ -111,7 +111,7 @@ func (t *Tx) Put(req *wire.PutRequest) (prev []byte) {
 			kv.Lease = int64(c.OldLease)
 		}
 	}
-	v, b := newVersion(&kv, t.sub())
+	v, b := t.s.data.newVersion(&kv, t.sub())
 	c.Key = wire.KeyOf(b)
 	t.s.write(t.b, e, v, b)
 	t.note(c, Event{Type: wire.EventPut, Key: c.Key, KV: b, PrevKV: t.before(c.Key, old, prev)})
@@ -129,31 +129,31 @@ func (t *Tx) DeleteRange(key, end []byte) (deleted int64, prev [][]byte) {
 		}
 		return 1, [][]byte{t.remove(e, v)}
 	}
-	var doomed []*entry // collected first: removing changes the tree
+	var doomed []keyID // collected first: removing changes the tree
 	sc := scope{rev: t.Revision(), live: t.s.live.root, exact: true}
 	var w walk
-	w.start(&sc, in)
+	w.start(t.s.data, &sc, in)
 	for e, _ := w.next(); e != nil; e, _ = w.next() {
-		doomed = append(doomed, e)
+		doomed = append(doomed, w.id)
 	}
 	if len(doomed) > 0 {
 		prev = make([][]byte, 0, len(doomed))
 	}
 	for _, e := range doomed {
-		prev = append(prev, t.remove(e, e.head.Load()))
+		prev = append(prev, t.remove(e, t.s.data.head(t.s.data.entry(e))))
 	}
 	return int64(len(doomed)), prev
 }
 
 // remove writes the tombstone of a key and returns its KeyValue before.
-func (t *Tx) remove(e *entry, old *version) []byte {
+func (t *Tx) remove(e keyID, old *version) []byte {
+	d := t.s.data
 	prev := t.value(e, old)
-	v := &version{sub: t.sub(), main: t.begin + 1}
-	only := wire.KeyValue{Key: bytesOf(e.key)}
+	only := wire.KeyValue{Key: bytesOf(d.key(d.entry(e)))}
 	body := wire.AppendKeyValue(make([]byte, 0, only.Size()), &only)
-	v.kv.n = uint32(len(body))
-	t.s.write(t.b, e, v, body)
-	kv := deletion(only.Key, v.main)
+	rec := recordOf{change: change{main: t.begin + 1, sub: t.sub(), tombstone: true}, size: len(body)}
+	t.s.write(t.b, e, d.newBare(&rec), body)
+	kv := deletion(only.Key, rec.main)
 	c := Change{Type: wire.EventDelete, Key: wire.KeyOf(kv), OldLease: old.lease}
 	t.note(c, Event{Type: wire.EventDelete, Key: c.Key, KV: kv, PrevKV: t.before(c.Key, old, prev)})
 	return prev
@@ -161,16 +161,21 @@ func (t *Tx) remove(e *entry, old *version) []byte {
 
 // before is what watchers are told of a key's value before its change from version old, whose KeyValue is prev: the value at
 // the revision before this Tx, also for the second change of a key. A put that creates the key has none, as in etcd.
+//
+// It is a copy. The value after the change is not: the log of events holds those of a stretch of time, which lie together in
+// few slabs that hold little else. The values before lie all over the slabs, and each would keep one in memory.
 func (t *Tx) before(key []byte, old *version, prev []byte) []byte {
-	if old == nil || old.main <= t.begin {
-		return prev
+	if old == nil {
+		return nil
 	}
-	for i := range t.events {
-		if bytes.Equal(t.events[i].Key, key) {
-			return t.events[i].PrevKV
+	if old.main > t.begin {
+		for i := range t.events {
+			if bytes.Equal(t.events[i].Key, key) {
+				return t.events[i].PrevKV
+			}
 		}
 	}
-	return prev
+	return t.s.data.copies.Of(prev)
 }
 
 func (t *Tx) sub() uint32 { return uint32(len(t.changes)) }

@@ -150,6 +150,7 @@ func (t *Tx) deleteRange(req *wire.DeleteRangeRequest) *wire.DeleteRangeResponse
 // Txn answers a transaction of ranges only (no nested transactions; the caller has checked that and its form). Compares and
 // ranges see the view. Errors: fault.Compacted, fault.FutureRev, Stale, and failures of the disk.
 func (v *View) Txn(req *wire.TxnRequest) (*wire.TxnResponse, error) {
+	defer v.era.KeepAlive()
 	taken, err := v.holds(req.Compare)
 	if err != nil {
 		return nil, err

@@ -40,6 +40,7 @@ func (v *View) RangeInto(req *wire.RangeRequest, resp *wire.RangeResponse) error
 // Get returns the wire KeyValue of a key at the view's revision. The bytes are shared and immutable. Errors: Stale, and
 // failures of the disk.
 func (v *View) Get(key []byte) (kv []byte, ok bool, err error) {
+	defer v.era.KeepAlive()
 	e, found := v.get(key, v.rev)
 	if found == nil {
 		return nil, false, v.confirm(v.rev, false, nil)

@@ -1,0 +1,73 @@
+package mvcc
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"strings"
+)
+
+// ranked is an entry with eight bytes of its key, so that sorting looks at few keys themselves.
+type ranked struct {
+	part uint64
+	id   keyID
+}
+
+// smallGroup is how many entries are sorted by whole keys at once.
+const smallGroup = 12
+
+// sort puts entries into the order of their keys.
+func (d *data) sort(ids []keyID) {
+	if slices.IsSortedFunc(ids, d.compare) {
+		return
+	}
+	all := make([]ranked, len(ids))
+	for i, id := range ids {
+		all[i].id = id
+	}
+	d.rank(all, 0)
+	for i := range all {
+		ids[i] = all[i].id
+	}
+}
+
+func (d *data) compare(a, b keyID) int { return strings.Compare(d.key(d.entry(a)), d.key(d.entry(b))) }
+
+// rank sorts entries whose keys are equal before position depth: by the eight bytes there, then those that are equal in
+// these by the next eight. Keys of a store begin alike, so most comparisons of whole keys would look at the same bytes again.
+func (d *data) rank(all []ranked, depth int) {
+	sorted := true
+	for i := range all {
+		all[i].part = part(d.key(d.entry(all[i].id)), depth)
+		sorted = sorted && (i == 0 || all[i-1].part <= all[i].part)
+	}
+	if !sorted {
+		slices.SortFunc(all, func(a, b ranked) int { return cmp.Compare(a.part, b.part) })
+	}
+	for from := 0; from < len(all); {
+		to := from + 1
+		for to < len(all) && all[to].part == all[from].part {
+			to++
+		}
+		switch equal := all[from:to]; {
+		case len(equal) == 1:
+		case len(equal) <= smallGroup || equal[0].part&0xff == 0: // some may have ended here: zeros look like those behind an end
+			slices.SortFunc(equal, func(a, b ranked) int { return d.compare(a.id, b.id) })
+		default:
+			d.rank(equal, depth+8)
+		}
+		from = to
+	}
+}
+
+// part is the eight bytes of a key at a position, zeros behind its end.
+func part(key string, at int) uint64 {
+	if len(key) >= at+8 {
+		return binary.BigEndian.Uint64(bytesOf(key[at : at+8]))
+	}
+	var b [8]byte
+	if at < len(key) {
+		copy(b[:], key[at:])
+	}
+	return binary.BigEndian.Uint64(b[:])
+}
