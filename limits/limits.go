@@ -60,7 +60,7 @@ const (
 const (
 	LeaseRevokesPerRound   = 500  // expired leases revoked in one round
 	LeaseCheckpointsPerReq = 1000 // leases in one checkpoint command
-	ScrubBatchRevs         = 1000 // revisions removed from the engine in one batch (etcd --compaction-batch-limit)
+	ScrubBatchRevs         = 128  // revisions removed from the engine in one step, which a write may have to wait for
 	IndexRoots             = 256  // past index roots kept for O(log n) counts at recent revisions
 	CompactionHashes       = 10   // hashes of past compactions kept for HashKV
 )

@@ -57,11 +57,6 @@ func (q *applyQueue) take() []*raftpb.Message {
 
 // Bounds of what the applier does.
 const (
-	// backgroundEvery is after how many batches a step of background work runs even if more entries wait, so that a busy
-	// store is tidied up too.
-	backgroundEvery = 64
-	// backgroundUnits is the size of a step: entries that commit meanwhile wait for its end.
-	backgroundUnits = limits.ScrubBatchRevs
 	// slowApply is what a batch may take before it is reported (source: etcd's warning-apply-duration).
 	slowApply = 100 * time.Millisecond
 	// inlineEntries is how many entries the worker that wrote them applies itself, instead of waking the other one.
@@ -84,8 +79,7 @@ type applier struct {
 	responses []*raftpb.Message // of storage-apply messages whose entries are all in this batch or before
 	bytes     int               // data of cmds
 	change    *raftpb.ConfChange
-	batches   int // since the last background step
-	more      bool
+	more      bool // there is housekeeping to do
 	news      bool // reads may wait for the batch: it holds the first entry of a term
 }
 
@@ -100,7 +94,7 @@ func (a *applier) work() (worked, ok bool) {
 	if messages := a.h.applies.take(); len(messages) > 0 {
 		worked, ok = true, a.apply(messages)
 	} else if a.more {
-		worked, ok = true, a.background(backgroundUnits)
+		worked, ok = true, a.background(limits.ScrubBatchRevs)
 	}
 	a.h.reads.release(a.h.gauges.applied.Load())
 	return worked, ok
@@ -113,7 +107,7 @@ func (a *applier) background(max int) bool {
 		a.h.fail(fmt.Errorf("node: housekeeping of the store failed: %w", err))
 		return false
 	}
-	a.more, a.batches = more, 0
+	a.more = more
 	return true
 }
 
@@ -221,8 +215,8 @@ func (a *applier) machine() bool {
 	}
 	clear(a.waiters)
 	clear(a.results)
-	a.more = true
-	if a.batches++; a.batches >= backgroundEvery && !a.background(backgroundUnits) {
+	// As many units as entries, so that a store that never rests is tidied up as fast as it is written.
+	if !a.background(max(limits.ScrubBatchRevs, n)) {
 		return false
 	}
 	before := h.gauges.appliedBytes.Load()
