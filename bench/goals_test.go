@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -211,6 +212,37 @@ func TestParseLean(t *testing.T) {
 	}
 	if _, err := parseLean([]byte(strings.Replace(text, `"errors":0`, `"errors":2`, 1)), true); err != nil {
 		t.Errorf("errors that are allowed: %v", err)
+	}
+}
+
+func TestLeanSustained(t *testing.T) {
+	run := func(p99 float64, extra string, perSecond ...int) *leanReport {
+		var rows []string
+		for _, n := range perSecond {
+			rows = append(rows, fmt.Sprintf(`{"operations":%d}`, n))
+		}
+		x, err := parseLean(fmt.Appendf(nil, `{"operations":1,"rate":900,"latency_ms":{"p99":%v},"timeline":[%s],"extra":{%s}}`, p99, strings.Join(rows, ","), extra), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	for what, c := range map[string]struct {
+		x    *leanReport
+		want bool
+	}{
+		"at its rate but for the first second": {run(50, "", 900, 1000, 990, 1010, 100), true},
+		"what was answered after the schedule": {run(50, "", 1000, 900, 900, 900, 300), false},
+		"with a tail":                          {run(1001, "", 1000, 1000, 1000, 1000), false},
+		"with a refusal":                       {run(50, `"refused":1`, 1000, 1000, 1000, 1000), false},
+		"with some unsent":                     {run(50, `"not_sent":1`, 1000, 1000, 1000, 1000), false},
+	} {
+		if got := c.x.sustained(1000, 4*time.Second); got != c.want {
+			t.Errorf("%s: %v, want %v", what, got, c.want)
+		}
+	}
+	if got := run(50, "", 990).steadyRate(time.Second); got != 900 {
+		t.Errorf("a schedule of a second: %v/s, want that of the whole run", got)
 	}
 }
 
