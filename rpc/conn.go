@@ -39,7 +39,8 @@ type ledger struct {
 	webs      int // requests inside the http.Handler
 	recvLeft  int // bytes the peer may still send on the connection
 	maxID     uint32
-	over      bool // the connection is gone: nothing may be appended
+	newest    *exchange // the one opened last, nil when it is over
+	over      bool      // the connection is gone: nothing may be appended
 
 	closed   [closedRemember]uint32 // recently ended streams, the top bit set when this side reset them
 	closedAt int
@@ -164,6 +165,17 @@ func (c *conn) stop(cause error) {
 	_ = c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader; it fails only when the connection is closed already
 }
 
+// find returns an open exchange, nil for none. mu held.
+func (c *conn) find(id uint32) *exchange {
+	if c.newest != nil && c.newest.id == id {
+		return c.newest
+	}
+	if id > c.maxID {
+		return nil
+	}
+	return c.streams[id]
+}
+
 // open puts x into the table. mu held.
 func (c *conn) open(x *exchange) {
 	x.in.window = streamWindow
@@ -173,6 +185,7 @@ func (c *conn) open(x *exchange) {
 	x.in.held = exchangeBytes
 	c.held += exchangeBytes
 	c.streams[x.id] = x
+	c.newest = x
 	if !x.deadline.IsZero() {
 		c.armDeadline(x.deadline)
 	}
@@ -186,6 +199,9 @@ func (c *conn) remove(x *exchange, st *Status) {
 	x.dropQueue()
 	x.over, x.end = true, st
 	delete(c.streams, x.id)
+	if c.newest == x {
+		c.newest = nil
+	}
 	c.held -= x.in.held
 	x.in.held = 0
 	if x.answered {

@@ -54,24 +54,34 @@ type inflow struct {
 
 // outflow is the sending half.
 type outflow struct {
-	window  int64                           // bytes the peer accepts; may be negative after a settings change
-	box     outbox                          // bytes to be sent as DATA
-	next    func(dst []byte) ([]byte, bool) // produces the rest of the payload, see Call.ReplyStream
-	piece   []byte                          // the memory of its pieces
-	left    int                             // bytes next still owes
+	window int64  // bytes the peer accepts; may be negative after a settings change
+	box    outbox // bytes to be sent as DATA
+	source
 	header  []pair
 	trailer []pair
 	after   *exchange // the next in conn.w.queue
-	frames  uint32    // DATA frames so far
-	seen    uint32    // frames at the last look for exchanges that do not move
-	moved   int64     // when that last had grown, unix nanoseconds
+	progress
 
 	begun   bool // response HEADERS are written
 	queued  bool // in conn.w.queue
-	idle    bool // next has nothing yet: see Call.Resume
-	resumed bool // Resume was called since next was
 	closing bool // the answer is complete: after pend and next comes the end
 	partial bool // some but not all of the pending message is framed
+}
+
+// source produces the rest of a payload: see Call.ReplyStream.
+type source struct {
+	next    func(dst []byte) ([]byte, bool)
+	piece   []byte // the memory of its pieces
+	left    int    // bytes next still owes
+	idle    bool   // next has nothing yet: see Call.Resume
+	resumed bool   // Resume was called since next was
+}
+
+// progress shows whether DATA leaves.
+type progress struct {
+	frames uint32 // so far
+	seen   uint32 // frames at the last look for exchanges that do not move
+	moved  int64  // when that last had grown, unix nanoseconds
 }
 
 // hasData reports whether DATA has to be sent.
@@ -210,7 +220,7 @@ func (x *exchange) reset(code http2.ErrCode, st *Status) {
 func (x *exchange) dropQueue() {
 	x.c.w.waiting -= x.out.box.size
 	x.out.box.clear()
-	x.out.next, x.out.piece, x.out.left = nil, nil, 0
+	x.out.source = source{}
 }
 
 // done marks that the handler needs the exchange no more. mu held.

@@ -9,9 +9,8 @@ import (
 // Receiving: the connection's window is always replenished, because what it lets in is bounded otherwise (conn.hold); a
 // stream's window is replenished as long as its reader keeps up. Sending: writer.pump obeys the peer's windows.
 
-// onData takes a DATA frame.
-func (c *conn) onData(f *http2.DataFrame) error {
-	n := int(f.Length) // padding counts
+// onData takes a DATA frame; n is its length, padding included.
+func (c *conn) onData(id uint32, p []byte, n int, ends bool) error {
 	c.mu.Lock()
 	if c.recvLeft -= n; c.recvLeft < 0 {
 		c.mu.Unlock()
@@ -21,9 +20,9 @@ func (c *conn) onData(f *http2.DataFrame) error {
 		c.w.appendWindowUpdate(0, connWindow-c.recvLeft)
 		c.recvLeft = connWindow
 	}
-	x := c.streams[f.StreamID]
+	x := c.find(id)
 	if x == nil || x.in.ended {
-		err := c.lateData(f.StreamID, x)
+		err := c.lateData(id, x)
 		c.mu.Unlock()
 		return err
 	}
@@ -32,13 +31,12 @@ func (c *conn) onData(f *http2.DataFrame) error {
 		c.mu.Unlock()
 		return nil
 	}
-	p := f.Data()
-	if len(p) == 0 && !f.StreamEnded() && !c.guard.noise(1) {
+	if len(p) == 0 && !ends && !c.guard.noise(1) {
 		c.mu.Unlock()
 		return errNoise
 	}
 	x.in.window -= n
-	ready := c.takeData(x, p, f.StreamEnded())
+	ready := c.takeData(x, p, ends)
 	c.credit(x)
 	c.mu.Unlock()
 	if ready {
@@ -103,24 +101,24 @@ func (c *conn) credit(x *exchange) bool {
 	return true
 }
 
-// onWindowUpdate takes a WINDOW_UPDATE frame; the Framer has refused increments of zero.
-func (c *conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
+// onWindowUpdate takes a WINDOW_UPDATE frame; n is not 0.
+func (c *conn) onWindowUpdate(id, n uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.StreamID == 0 {
-		if c.w.window += int64(f.Increment); c.w.window > math.MaxInt32 {
+	if id == 0 {
+		if c.w.window += int64(n); c.w.window > math.MaxInt32 {
 			return connErrorf(http2.ErrCodeFlowControl, "the connection's window exceeds 2^31-1")
 		}
 		return nil
 	}
-	if f.StreamID > c.maxID {
-		return connErrorf(http2.ErrCodeProtocol, "WINDOW_UPDATE on stream %d, which is idle", f.StreamID)
+	if id > c.maxID {
+		return connErrorf(http2.ErrCodeProtocol, "WINDOW_UPDATE on stream %d, which is idle", id)
 	}
-	x := c.streams[f.StreamID]
+	x := c.find(id)
 	if x == nil {
 		return nil // it ended meanwhile
 	}
-	if x.out.window += int64(f.Increment); x.out.window > math.MaxInt32 {
+	if x.out.window += int64(n); x.out.window > math.MaxInt32 {
 		x.reset(http2.ErrCodeFlowControl, statusf(Internal, "the stream's window exceeds 2^31-1"))
 		return nil
 	}

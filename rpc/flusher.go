@@ -3,6 +3,7 @@ package rpc
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // flusher writes connections on behalf of goroutines that answer calls of many of them, such as an apply loop: they only
@@ -59,6 +60,40 @@ func (f *flusher) close() {
 	f.closed = true
 	f.wake.Signal()
 	f.mu.Unlock()
+}
+
+// later flushes connections that have nothing to say but answers to pings, which clients with calls in flight send all the
+// time to learn the bandwidth: nearly always the answer to a call comes first, and both leave in one write.
+type later struct {
+	mu    sync.Mutex
+	list  []*conn
+	timer *time.Timer
+}
+
+func (l *later) add(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.list = append(l.list, c); len(l.list) > 1 {
+		return // the timer runs
+	}
+	if l.timer == nil {
+		l.timer = time.AfterFunc(pingDelay, l.flush)
+	} else {
+		l.timer.Reset(pingDelay)
+	}
+}
+
+func (l *later) flush() {
+	l.mu.Lock()
+	list := l.list
+	l.list = nil
+	l.mu.Unlock()
+	for _, c := range list {
+		c.mu.Lock()
+		c.w.late = false
+		c.mu.Unlock()
+		c.flush(false)
+	}
 }
 
 // Hold keeps answers given by other goroutines than the connections' readers in memory until Release, so that a loop

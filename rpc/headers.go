@@ -42,6 +42,9 @@ type headReader struct {
 	cached [requestsCached]*request
 	next   int // slot of cached that is overwritten next
 
+	blocks knownBlocks
+	open   bool // a block has begun and not ended
+
 	// The block being decoded.
 	streamID uint32
 	ends     bool     // END_STREAM was on its HEADERS frame
@@ -62,7 +65,7 @@ func (h *headReader) init() {
 
 // begin starts the block of a HEADERS frame.
 func (h *headReader) begin(streamID uint32, ends, selfDep bool) {
-	h.streamID, h.ends, h.selfDep = streamID, ends, selfDep
+	h.streamID, h.ends, h.selfDep, h.open = streamID, ends, selfDep, true
 	h.like, h.matched, h.timeout = h.cached[0], 0, ""
 	h.fields = h.fields[:0]
 	h.listed, h.block, h.frames = 0, 0, 0

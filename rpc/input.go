@@ -35,7 +35,8 @@ type input struct {
 	tryRead func(fd uintptr) bool // kept, so that a read allocates nothing
 	n       int
 	err     error
-	last    atomic.Int64 // when bytes last arrived, nanoseconds since 1970
+	now     time.Time    // when bytes last arrived; the reader's
+	last    atomic.Int64 // the same for others, nanoseconds since 1970
 }
 
 func (in *input) init(nc net.Conn, raw syscall.RawConn, idle func() error) {
@@ -48,7 +49,8 @@ func (in *input) init(nc net.Conn, raw syscall.RawConn, idle func() error) {
 		in.giveBack()
 		return false
 	}
-	in.last.Store(time.Now().UnixNano())
+	in.now = time.Now()
+	in.last.Store(in.now.UnixNano())
 }
 
 func (in *input) borrow() *inputBuffer {
@@ -76,6 +78,17 @@ func (in *input) Read(p []byte) (int, error) {
 	in.r += n
 	return n, nil
 }
+
+// unread is what has been read from the socket and not been taken; it is valid until the next Read.
+func (in *input) unread() []byte {
+	if in.buf == nil {
+		return nil
+	}
+	return in.buf[in.r:in.w]
+}
+
+// skip takes n bytes of unread.
+func (in *input) skip(n int) { in.r += n }
 
 // fill reads once from the socket, waiting for at least one byte.
 func (in *input) fill() error {
@@ -105,6 +118,7 @@ func (in *input) fill() error {
 	if in.count != nil {
 		in.count(n, 0)
 	}
-	in.last.Store(time.Now().UnixNano())
+	in.now = time.Now()
+	in.last.Store(in.now.UnixNano())
 	return nil
 }

@@ -54,7 +54,11 @@ func (c *conn) onPing(f *http2.PingFrame) error {
 		}
 		return nil
 	}
+	unhurried := c.w.framed() == c.w.unhurried
 	c.w.appendPing(true, f.Data)
+	if unhurried {
+		c.w.unhurried = c.w.framed()
+	}
 	if !c.guard.noise(noisePing) {
 		return errNoise
 	}
@@ -175,9 +179,9 @@ func (c *conn) tickStreams(now time.Time) {
 }
 
 // stalled looks at an answer from time to time, and reports whether no DATA has left for replyStallMax. mu held.
-func (o *outflow) stalled(now int64) bool {
-	if o.moved == 0 || o.frames != o.seen {
-		o.moved, o.seen = now, o.frames
+func (p *progress) stalled(now int64) bool {
+	if p.moved == 0 || p.frames != p.seen {
+		p.moved, p.seen = now, p.frames
 	}
-	return now-o.moved > int64(replyStallMax)
+	return now-p.moved > int64(replyStallMax)
 }

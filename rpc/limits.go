@@ -19,6 +19,8 @@ const (
 	webRequestsMax  = 256      // requests of one connection inside the http.Handler
 	closedRemember  = 128      // ids of recently ended streams remembered per connection, to judge late frames
 	requestsCached  = 4        // decoded header blocks kept per connection, so that equal requests decode for free
+	blocksKnown     = 4        // header blocks remembered byte by byte per connection
+	knownBlockBytes = 64       // longest of them, bytes
 	requestCachable = 4 << 10  // header blocks above this decoded size are not kept, bytes
 )
 
@@ -46,7 +48,8 @@ const (
 	lingerBytes     = 1 << 20         // and how much
 	sweepMax        = time.Second     // longest period of the sweep over connections
 	sweepMin        = 5 * time.Millisecond
-	drainPingWait   = time.Second // wait for the answer to the ping between the two GOAWAYs
+	drainPingWait   = time.Second           // wait for the answer to the ping between the two GOAWAYs
+	pingDelay       = 25 * time.Millisecond // an answer to a ping waits so long for answers to calls to leave with
 	deadlineGrain   = 2 * time.Millisecond
 	stallCheck      = 10 * time.Second // period of looking for exchanges that do not move
 	idlePingMinTime = 2 * time.Hour    // between pings of a client without streams, unless permitted: grpc-go does the same

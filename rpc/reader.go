@@ -14,6 +14,13 @@ import (
 // readFrames is the reader's loop. It returns why the connection ends.
 func (c *conn) readFrames() error {
 	for first := true; ; first = false {
+		if !first {
+			if handled, err := c.quickFrame(); err != nil {
+				return err
+			} else if handled {
+				continue
+			}
+		}
 		fh, err := c.fr.ReadFrameHeader()
 		if err != nil {
 			return c.explain(err)
@@ -84,13 +91,13 @@ func (c *conn) explain(err error) error {
 func (c *conn) dispatch(f http2.Frame) error {
 	switch f := f.(type) {
 	case *http2.DataFrame:
-		return c.onData(f)
+		return c.onData(f.StreamID, f.Data(), int(f.Length), f.StreamEnded())
 	case *http2.HeadersFrame:
-		return c.onHeaders(f)
+		return c.onHeaders(f.StreamID, f.HeaderBlockFragment(), f.StreamEnded(), f.HeadersEnded(), f.HasPriority() && f.Priority.StreamDep == f.StreamID)
 	case *http2.ContinuationFrame:
 		return c.onBlock(f.HeaderBlockFragment(), f.HeadersEnded())
 	case *http2.WindowUpdateFrame:
-		return c.onWindowUpdate(f)
+		return c.onWindowUpdate(f.StreamID, f.Increment)
 	case *http2.RSTStreamFrame:
 		return c.onReset(f)
 	case *http2.SettingsFrame:
@@ -130,11 +137,21 @@ func (c *conn) onPriority(f *http2.PriorityFrame) error {
 	return nil
 }
 
-// onHeaders takes a HEADERS frame: the beginning of a header block.
-func (c *conn) onHeaders(f *http2.HeadersFrame) error {
-	c.head.begin(f.StreamID, f.StreamEnded(), f.HasPriority() && f.Priority.StreamDep == f.StreamID)
-	c.life.blockSince.Store(c.in.last.Load())
-	return c.onBlock(f.HeaderBlockFragment(), f.HeadersEnded())
+// onHeaders takes a HEADERS frame: the beginning of a header block, or all of it when whole is set. ends says that the
+// request has no more than that, selfDep that the stream depends on itself.
+func (c *conn) onHeaders(id uint32, piece []byte, ends, whole, selfDep bool) error {
+	h := &c.head
+	if whole {
+		if k := h.blocks.recall(piece); k != nil {
+			h.streamID, h.ends, h.selfDep, h.timeout = id, ends, selfDep, k.timeout
+			return c.onRequest(k.req)
+		}
+	} else {
+		h.blocks.tables++
+		c.life.blockSince.Store(c.in.last.Load())
+	}
+	h.begin(id, ends, selfDep)
+	return c.onBlock(piece, whole)
 }
 
 // onBlock decodes a piece of a header block, and acts on the block when it is complete. Pieces are decoded as they come:
@@ -151,10 +168,15 @@ func (c *conn) onBlock(piece []byte, ends bool) error {
 	if !ends {
 		return nil
 	}
-	c.life.blockSince.Store(0)
+	h.open = false
 	req, err := h.end(c.srv.routes)
 	if err != nil {
 		return blockError(err)
+	}
+	if h.frames == 1 {
+		h.blocks.learn(piece, req, h.timeout)
+	} else {
+		c.life.blockSince.Store(0)
 	}
 	return c.onRequest(req)
 }
@@ -171,7 +193,7 @@ func (c *conn) onRequest(req *request) error {
 	h := &c.head
 	id := h.streamID
 	c.mu.Lock()
-	if x := c.streams[id]; x != nil {
+	if x := c.find(id); x != nil {
 		ready, err := c.onTrailers(x, req)
 		c.mu.Unlock()
 		if ready {
@@ -305,7 +327,7 @@ func (c *conn) build(id uint32, req *request) (x *exchange, httpStatus int, st *
 	}
 	x = c.newExchange(id, req)
 	if timeout > 0 {
-		x.deadline = time.Now().Add(timeout)
+		x.deadline = c.in.now.Add(timeout)
 	}
 	return x, 0, nil
 }
@@ -327,7 +349,7 @@ func (c *conn) newExchange(id uint32, req *request) *exchange {
 // begin starts an exchange that is in the table.
 func (c *conn) begin(x *exchange) {
 	if o := c.srv.cfg.Observer; o != nil && x.req.route != nil {
-		x.start = time.Now()
+		x.start = c.in.now
 		o.Started(x.req.path, x.req.route.stream != nil)
 	}
 	if c.head.ends {

@@ -115,6 +115,7 @@ type Server struct {
 	services map[string]bool
 	holds    atomic.Int64
 	flushers []*flusher
+	later    later
 	turn     atomic.Uint32 // which flusher the next connection gets
 	web      *http.Server  // serves HTTP/1.1 connections
 	webConns chanListener

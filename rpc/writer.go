@@ -16,10 +16,8 @@ import (
 // pending; bytes that others append meanwhile are therefore written by it. Data that the windows, or too much framed
 // output, hold back waits in its exchange; exchanges that have data and window wait in queue and send one frame per turn.
 type writer struct {
-	c        *conn
-	out      []byte   // complete frames not yet given to the socket
-	full     [][]byte // earlier ones
-	fullSize int      // bytes in full
+	c *conn
+	output
 	head     headEncoder
 	queue    turns     // exchanges that may send DATA, oldest turn first
 	window   int64     // the peer's connection window
@@ -27,10 +25,19 @@ type writer struct {
 	waiting  int       // bytes in all exchanges' outboxes
 	busy     bool      // the write token is taken
 	dirty    bool      // the connection is on its flusher's list
+	late     bool      // the connection is on its server's list of later
 	failed   bool      // the socket took no more
-	provoked bool      // HEADERS or DATA were sent since the last PING came: see conn.onPing
 	notify   []func()  // NotifyWritable functions to be called once the lock is released
 	moved    sync.Cond // signalled when framed bytes were given to the socket
+	provoked bool      // HEADERS or DATA were sent since the last PING came: see conn.onPing
+}
+
+// output is what is framed.
+type output struct {
+	out       []byte   // complete frames not yet given to the socket
+	full      [][]byte // earlier ones
+	fullSize  int      // bytes in full
+	unhurried int      // how many of the framed bytes, from the first on, may wait for others to leave with
 }
 
 // turns is a queue of exchanges, linked through outflow.after.
@@ -384,6 +391,15 @@ func (c *conn) flush(reader bool) {
 		c.mu.Unlock()
 		return
 	}
+	if reader && c.mayWait() {
+		add := !c.w.late
+		c.w.late = true
+		c.mu.Unlock()
+		if add {
+			c.srv.later.add(c)
+		}
+		return
+	}
 	c.w.busy = true
 	if c.in.raw != nil {
 		c.writeAll(false)
@@ -395,6 +411,12 @@ func (c *conn) flush(reader bool) {
 	}
 	c.mu.Unlock()
 	go c.writeApart()
+}
+
+// mayWait reports whether what is pending need not be written now, because it is likely to leave with an answer soon. mu held.
+func (c *conn) mayWait() bool {
+	w := &c.w
+	return len(c.streams) > 0 && w.framed() == w.unhurried && w.queue.empty() && len(w.notify) == 0 && !c.life.draining
 }
 
 // writeApart goes on with the write token in a goroutine of the connection's own.
@@ -445,7 +467,7 @@ func (c *conn) collect() {
 		w.full, w.fullSize, w.out = nil, 0, nil
 	}
 	a.bufs, w.full = w.full, a.bufs[:0]
-	w.fullSize = 0
+	w.fullSize, w.unhurried = 0, 0
 	if len(w.out) > 0 {
 		a.bufs = append(a.bufs, w.out)
 	}
