@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -17,30 +18,55 @@ func releaseProgram() {
 	if err != nil {
 		return
 	}
-	maps, err := os.Open("/proc/self/maps")
+	maps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
 	defer maps.Close()
-	for lines := bufio.NewScanner(maps); lines.Scan(); {
-		if from, to, ok := programPages(lines.Text(), own); ok {
-			_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, from, to-from, syscall.MADV_DONTNEED)
-		}
+	for _, m := range cleanMappings(maps, own) {
+		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, m.from, m.to-m.from, syscall.MADV_DONTNEED)
 	}
 }
 
-// programPages reads a line of /proc/self/maps; ok says that it is a mapping of file that cannot be written, so that giving
-// its pages back loses nothing.
-func programPages(line, file string) (from, to uintptr, ok bool) {
-	f := strings.Fields(line)
-	if len(f) < 6 || f[5] != file || !strings.HasPrefix(f[1], "r-") {
-		return 0, 0, false
+// mapping is a range of addresses.
+type mapping struct{ from, to uintptr }
+
+// cleanMappings reads /proc/self/smaps and returns the mappings of file that cannot be written and never were: those of which
+// no page differs from the file. A linker's relocations make pages of a read-only mapping differ, and what is given back of
+// those would be lost.
+func cleanMappings(smaps io.Reader, file string) []mapping {
+	var clean []mapping
+	var now mapping
+	var proofs int // of the mapping that is being read: "Anonymous" and "Swap" are both there and zero
+	for lines := bufio.NewScanner(smaps); lines.Scan(); {
+		f := strings.Fields(lines.Text())
+		switch {
+		case len(f) < 3:
+		case strings.Contains(f[0], "-"):
+			now, proofs = readOnly(f, file), 0
+		case f[0] == "Anonymous:" || f[0] == "Swap:":
+			if f[1] == "0" {
+				proofs++
+			}
+			if proofs == 2 && now != (mapping{}) {
+				clean = append(clean, now)
+				now = mapping{}
+			}
+		}
 	}
-	low, high, found := strings.Cut(f[0], "-")
-	a, err1 := strconv.ParseUint(low, 16, 64)
-	b, err2 := strconv.ParseUint(high, 16, 64)
-	if !found || err1 != nil || err2 != nil || b <= a {
-		return 0, 0, false
+	return clean
+}
+
+// readOnly reads the first line of a mapping; the result is zero unless it is a private mapping of file without write access.
+func readOnly(f []string, file string) mapping {
+	if len(f) != 6 || f[5] != file || (f[1] != "r--p" && f[1] != "r-xp") {
+		return mapping{}
 	}
-	return uintptr(a), uintptr(b), true
+	low, high, _ := strings.Cut(f[0], "-")
+	from, err1 := strconv.ParseUint(low, 16, 64)
+	to, err2 := strconv.ParseUint(high, 16, 64)
+	if err1 != nil || err2 != nil || to <= from {
+		return mapping{}
+	}
+	return mapping{uintptr(from), uintptr(to)}
 }
