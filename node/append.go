@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
 
 // appendQueue brings raft's storage messages to the appender, in order.
@@ -57,7 +56,8 @@ func (q *appendQueue) waiting() bool {
 type appender struct {
 	mu      sync.Mutex
 	h       *Host
-	hard    *raftpb.HardState // newest not yet written
+	hard    *raftpb.HardState // newest not yet written; nil or &state
+	state   raftpb.HardState  // memory of hard; the log does not keep it
 	entries []*raftpb.Entry   // not yet written
 }
 
@@ -83,9 +83,14 @@ func (a *appender) writeAll(messages []*raftpb.Message) error {
 			}
 			a.h.inbox.leave(event{durable: a.taken()})
 		}
-		a.entries = append(a.entries, m.GetEntries()...)
+		if es := m.GetEntries(); a.entries == nil {
+			a.entries = es[:len(es):len(es)] // the message's own; what follows goes into another array
+		} else {
+			a.entries = append(a.entries, es...)
+		}
 		if m.Term != nil { // the three fields are set together (raft's newStorageAppendMsg)
-			a.hard = &raftpb.HardState{Term: proto.Uint64(m.GetTerm()), Vote: proto.Uint64(m.GetVote()), Commit: proto.Uint64(m.GetCommit())}
+			a.hard = &a.state
+			a.state.Term, a.state.Vote, a.state.Commit = m.Term, m.Vote, m.Commit
 		}
 		if n := len(m.GetResponses()); n > 0 {
 			responses += n
@@ -93,15 +98,24 @@ func (a *appender) writeAll(messages []*raftpb.Message) error {
 		}
 	}
 	// A commit index alone has no responses and need not be durable.
-	if err := a.append(responses > 0); err != nil {
+	if err := a.append(responses > 0); err != nil || responses == 0 && len(a.entries) == 0 {
 		return err
 	}
-	answer := make([]*raftpb.Message, 0, responses)
-	for _, m := range messages {
-		answer = append(answer, m.GetResponses()...)
-	}
-	a.h.inbox.leave(event{durable: a.taken(), appended: appended, messages: answer})
+	a.h.inbox.leave(event{durable: a.taken(), appended: appended, messages: responsesOf(messages, responses)})
 	return nil
+}
+
+// responsesOf returns the n responses of all messages.
+func responsesOf(messages []*raftpb.Message, n int) []*raftpb.Message {
+	last := messages[len(messages)-1].GetResponses()
+	if len(last) == n {
+		return last
+	}
+	all := make([]*raftpb.Message, 0, n)
+	for _, m := range messages {
+		all = append(all, m.GetResponses()...)
+	}
+	return all
 }
 
 // append writes what is collected.

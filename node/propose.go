@@ -206,6 +206,7 @@ func (p *proposals) close(err error) {
 type batch struct {
 	slab    []raftpb.Entry
 	entries []*raftpb.Entry
+	whole   *raftpb.Message
 }
 
 // message builds the proposal of c. The result aliases c and b.
@@ -224,7 +225,11 @@ func (b *batch) message(self *uint64, c *chunk) *raftpb.Message {
 		b.slab[i].Data = c.arena[at:end:end]
 		at = end
 	}
-	return &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: self, Entries: b.entries[:n:n]}
+	if b.whole == nil {
+		b.whole = &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: self}
+	}
+	b.whole.Entries = b.entries[:n:n]
+	return b.whole
 }
 
 // gauges are the numbers that any goroutine may read.

@@ -39,7 +39,9 @@ func (w *worker) run() {
 func (w *worker) last() {
 	w.append.mu.Lock()
 	defer w.append.mu.Unlock()
-	w.append.write(w.h.appends.take())
+	if messages := w.h.appends.take(); len(messages) > 0 {
+		w.append.write(messages)
+	}
 }
 
 // appendAll is the appender until there is nothing left to write or propose, unless the other worker is it already. It
