@@ -97,3 +97,22 @@ func TestSegmentsGrow(t *testing.T) {
 	}
 	must(t, l.Close())
 }
+
+// TestAppendAllocations: a group takes memory that is used again.
+func TestAppendAllocations(t *testing.T) {
+	l, err := Create(filepath.Join(t.TempDir(), "wal"), Options{}, owner)
+	must(t, err)
+	group := entries(1, 100, 1, 256)
+	hs := state(1, 1, 0)
+	allocs := testing.AllocsPerRun(20, func() {
+		must(t, l.Append(hs, group, true))
+		*hs.Commit = *group[99].Index
+		for _, e := range group {
+			*e.Index += 100
+		}
+	})
+	if allocs > 0 {
+		t.Errorf("%.1f allocations a group of 100", allocs)
+	}
+	must(t, l.Close())
+}
