@@ -20,7 +20,7 @@ type pacer struct {
 // pace sends the requests of an open loop on schedule, and returns when all that were sent have completed.
 func (r *run) pace(ctx context.Context) {
 	p := pacer{r: r, table: newSchedule(&r.o.Shape), timer: r.o.Clock.NewTimer(time.Hour)}
-	defer p.timer.Stop()
+	p.timer.Stop() // armed only while the pacer waits
 	p.run(ctx)
 	p.flush()
 	r.tickets.late = p.late
@@ -47,8 +47,9 @@ func (p *pacer) run(ctx context.Context) {
 		}
 		p.flush()
 		if p.sent < p.table.last {
-			wait := p.table.at(p.sent) - p.r.o.Shape.Warmup - p.r.now()
-			p.wait(ctx, max(wait, PaceQuantum))
+			if wait := p.table.at(p.sent) - p.r.o.Shape.Warmup - p.r.now(); wait > 0 {
+				p.wait(ctx, max(wait, PaceQuantum))
+			}
 		}
 	}
 }
@@ -98,6 +99,7 @@ func (p *pacer) slot(ctx context.Context) *slot {
 	var end <-chan time.Time
 	if d := p.r.o.Shape.Duration; d > 0 {
 		p.timer.Reset(d - p.r.now())
+		defer p.timer.Stop()
 		end = p.timer.C
 	}
 	select {
@@ -112,6 +114,7 @@ func (p *pacer) slot(ctx context.Context) *slot {
 
 func (p *pacer) wait(ctx context.Context, d time.Duration) {
 	p.timer.Reset(d)
+	defer p.timer.Stop()
 	select {
 	case <-p.timer.C:
 	case <-ctx.Done():

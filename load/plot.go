@@ -97,8 +97,6 @@ func plotRow(b *strings.Builder, label, row string) {
 func plotAxis(b *strings.Builder, points []point, step int) {
 	width := step * len(points)
 	fmt.Fprintf(b, "%*s +%s\n", axisWidth, "", strings.Repeat("-", width))
-	first, last := seconds(points[0].second), seconds(points[len(points)-1].second)
-	fmt.Fprintf(b, "%*s  %s%*s\n", axisWidth, "", first, width-len(first), last)
+	last := fmt.Sprintf("%d s", points[len(points)-1].end)
+	fmt.Fprintf(b, "%*s  0 s%*s\n", axisWidth, "", width-len("0 s"), last)
 }
-
-func seconds(v float64) string { return strconv.FormatFloat(math.Ceil(v), 'f', 0, 64) + " s" }

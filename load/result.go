@@ -110,4 +110,8 @@ func (res *Result) extraLatency(prefix string, h *Histogram) {
 }
 
 // JSON writes the result as one object on one line.
-func (res *Result) JSON(w io.Writer) error { return json.NewEncoder(w).Encode(res) }
+func (res *Result) JSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(res)
+}

@@ -5,6 +5,7 @@ import "math"
 // point is one column of a plot: one second, or several that share a column.
 type point struct {
 	second   float64 // middle, from the begin of measuring
+	end      int     // of the last second
 	rate     float64 // operations a second
 	p50, p99 float64 // milliseconds, the highest of the seconds that share the column; 0 without operations
 }
@@ -21,7 +22,8 @@ func (res *Result) points(width int) []point {
 	for len(rows) > 0 {
 		group := rows[:min(per, len(rows))]
 		rows = rows[len(group):]
-		p := point{second: float64(group[0].Second-1+group[len(group)-1].Second) / 2}
+		end := group[len(group)-1].Second
+		p := point{second: float64(group[0].Second-1+end) / 2, end: end}
 		for _, s := range group {
 			p.rate += float64(s.Operations) / float64(len(group))
 			p.p50, p.p99 = max(p.p50, s.P50), max(p.p99, s.P99)

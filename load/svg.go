@@ -34,8 +34,8 @@ const (
 func (res *Result) SVG(w io.Writer) error {
 	points := res.points(svgColumns)
 	d := &drawing{points: points}
-	if n := len(res.Timeline); n > 0 {
-		d.seconds = max(1, points[len(points)-1].second+0.5)
+	if n := len(points); n > 0 {
+		d.seconds = float64(points[n-1].end)
 	}
 	fmt.Fprintf(&d.b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="12" fill="%s">`+"\n",
 		svgWidth, svgHeight, svgWidth, svgHeight, colourText)
