@@ -5,33 +5,46 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
+	"time"
 )
 
-// How much garbage may pile up before the next collection: a part of the live heap, because collecting costs in proportion
-// to it, but at least enough that a small store is not collected all the time.
-const (
-	garbagePart  = 4        // a quarter of the live heap
-	garbageFloor = 24 << 20 // bytes
-)
+// garbageFloor is how much garbage may pile up before the next collection at least, in bytes: enough that a small store is
+// not collected all the time.
+const garbageFloor = 64 << 20
 
-// garbagePercent is the GOGC that lets that much pile up over a live heap of the given size.
-func garbagePercent(live uint64) int {
+// garbagePercent is the GOGC that lets as much garbage pile up over a live heap as the part of it that a collection looks
+// through, which is what the collection costs. Keys and values are not in that part, so neither the memory beside them nor the
+// time for collecting grows with them.
+func garbagePercent(live, scanned uint64) int {
 	live = max(live, 1<<20)
-	return int(max(live/garbagePart, garbageFloor) * 100 / live)
+	return max(1, int(max(scanned, garbageFloor)*100/live))
 }
 
-// paceCollector sets the collector's pace after every collection from then on. With Go's own setting the heap may grow to
-// twice what is live, which for a store that keeps its values in memory is a second copy of the data. An operator's GOGC is
-// respected. It is for a process that is nothing but this server.
+// calm is how long no collection must have been necessary before unused memory goes back to the system.
+const calm = 3 * time.Second
+
+// paceCollector sets the collector's pace after every collection from then on, and gives memory back when the work ends. With
+// Go's own setting the heap may grow to twice what is live, which for a store that keeps its values in memory is a second copy
+// of the data. An operator's GOGC is respected. It is for a process that is nothing but this server.
 func paceCollector() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	var ours atomic.Bool // the next collection is that of the timer
+	idle := time.AfterFunc(calm, func() {
+		ours.Store(true)
+		debug.FreeOSMemory()
+		releaseProgram()
+	})
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/total:bytes"}}
 	var next func()
 	next = func() {
 		metrics.Read(sample)
-		debug.SetGCPercent(garbagePercent(sample[0].Value.Uint64()))
+		debug.SetGCPercent(garbagePercent(sample[0].Value.Uint64(), sample[1].Value.Uint64()))
+		if !ours.Swap(false) {
+			idle.Reset(calm)
+		}
 		// The sentinel is garbage at once, so its cleanup runs after the next collection.
 		sentinel := new([16]byte)
 		runtime.AddCleanup(sentinel, func(struct{}) { next() }, struct{}{})
