@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -190,6 +191,26 @@ func (s *server) end(signal syscall.Signal) error {
 		}
 	}
 	return nil
+}
+
+// autopsy says of each member whether it runs and what it logged, for the report of a failure.
+func (s *server) autopsy() string {
+	const head, tail = 4000, 1000 // bytes; a crash says why first, and then shows its goroutines
+	var b strings.Builder
+	for _, p := range s.members {
+		state := "runs"
+		select {
+		case <-p.ended:
+			state = "has ended: " + p.cmd.ProcessState.String()
+		default:
+		}
+		log, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+		if len(log) > head+tail {
+			log = slices.Concat(log[:head], []byte("\n...\n"), log[len(log)-tail:])
+		}
+		fmt.Fprintf(&b, "\n%s %s %s; its log:\n%s", s.c.name, p.name, state, log)
+	}
+	return b.String()
 }
 
 // connect opens n connections, spread over the members, and has each answer once. The caller closes them.

@@ -12,14 +12,13 @@ const (
 	steadyConns   = 50
 )
 
-// steadyP99 runs puts by schedule for d and returns their p99, ms.
-func (w *workbench) steadyP99(cs conns, op operation, d time.Duration) (float64, error) {
-	o, err := w.s.drive(cs, &workload{clients: steadyClients, rate: float64(w.sizes.steady), d: d, grace: 5 * time.Second, op: op})
-	if err != nil {
-		return 0, err
-	}
-	return quantile(latencies(o.samples, nil), 0.99), nil
+// steadyPuts runs puts by schedule. A server under another load at the same time may refuse some; a quiet one may not.
+func (w *workbench) steadyPuts(cs conns, op operation, d time.Duration, loaded bool) (*outcome, error) {
+	return w.s.drive(cs, &workload{clients: steadyClients, rate: float64(w.sizes.steady), d: d, grace: 5 * time.Second, crowded: loaded, op: op})
 }
+
+// p99 of what keep admits, ms; refusals count with the time they took.
+func p99(o *outcome, keep func(sample) bool) float64 { return quantile(latencies(o.samples, keep), 0.99) }
 
 // putWatched writes under the prefix that is watched.
 func putWatched(value []byte) operation {
@@ -35,9 +34,9 @@ func (w *workbench) stoppedWatchers() (*result, error) {
 	}
 	defer cs.close()
 	d := w.sizes.timed() / 2
-	var quiets, loadeds []float64
+	var quiets, loadeds, refusals []float64
 	for range w.sizes.repeats {
-		quiet, err := w.steadyP99(cs, putWatched(value256()), d)
+		quiet, err := w.steadyPuts(cs, putWatched(value256()), d, false)
 		if err != nil {
 			return nil, err
 		}
@@ -45,36 +44,36 @@ func (w *workbench) stoppedWatchers() (*result, error) {
 		if err != nil {
 			return nil, err
 		}
-		quiets, loadeds = append(quiets, quiet), append(loadeds, loaded)
+		quiets, loadeds, refusals = append(quiets, p99(quiet, nil)), append(loadeds, p99(loaded, nil)), append(refusals, loaded.share(refused))
 	}
 	r := newResult().set("quiet p99", median(quiets...)).set("loaded p99", median(loadeds...))
-	r.set("loaded / quiet", median(loadeds...)/median(quiets...))
+	r.set("loaded / quiet", median(loadeds...)/median(quiets...)).set("refused", median(refusals...))
 	m, err := w.s.memory()
 	return r.set("peak resident", float64(m.peak)), err
 }
 
 // besideStopped opens the watchers, fills them up, measures, and closes them.
-func (w *workbench) besideStopped(cs conns, d time.Duration) (float64, error) {
+func (w *workbench) besideStopped(cs conns, d time.Duration) (*outcome, error) {
 	const perConn = 100
 	mute, err := w.s.connect((w.sizes.stopped + perConn - 1) / perConn)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer mute.close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for i := range w.sizes.stopped {
 		if _, err := watch(ctx, mute[i%len(mute)], watchFirst, watchEnd, 1); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
-	// A stream's window is 64 KB; events of 1 KB for 4 MB fill it, and the queues of both servers behind it, many times over.
-	const fill = 4000
+	// A stream's window is 64 KB; events of 1 KB for 1 MB fill it, and the queues of both servers behind it, many times over.
+	const fill = 1000
 	value := halfRandom(make([]byte, 1024), 7)
 	if _, err := w.s.drive(cs, &workload{clients: 50, total: fill, op: putWatched(value)}); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return w.steadyP99(cs, putWatched(value256()), d)
+	return w.steadyPuts(cs, putWatched(value256()), d, true)
 }
 
 // compaction compares the p99 of puts alone with that while many revisions are compacted.
@@ -120,7 +119,8 @@ func (w *workbench) compactOnce() (quiet, loaded, took float64, err error) {
 	done := make(chan ran, 1)
 	start := time.Now()
 	go func() {
-		o, err := w.s.drive(cs, &workload{clients: steadyClients, rate: float64(w.sizes.steady), d: 2 * time.Minute, grace: 5 * time.Second, op: op, stop: stop})
+		o, err := w.s.drive(cs, &workload{clients: steadyClients, rate: float64(w.sizes.steady), d: 2 * time.Minute, grace: 5 * time.Second,
+			crowded: true, op: op, stop: stop})
 		done <- ran{o, err}
 	}()
 	const warm, gap = 500 * time.Millisecond, 200 * time.Millisecond
@@ -138,7 +138,5 @@ func (w *workbench) compactOnce() (quiet, loaded, took float64, err error) {
 	if x.err != nil {
 		return 0, 0, 0, x.err
 	}
-	quiet = quantile(latencies(x.o.samples, between(warm, from-gap)), 0.99)
-	loaded = quantile(latencies(x.o.samples, between(from, to)), 0.99)
-	return quiet, loaded, took, nil
+	return p99(x.o, between(warm, from-gap)), p99(x.o, between(from, to)), took, nil
 }

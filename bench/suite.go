@@ -180,7 +180,7 @@ func runSuite(o *options, s *suite, c *contender, round int, r *report) error {
 	defer func() { w.s.kill() }()
 	if s.prepare != nil {
 		if err := s.prepare(w); err != nil {
-			return fmt.Errorf("preparing: %w", err)
+			return fmt.Errorf("preparing: %w%s", err, w.s.autopsy())
 		}
 	}
 	for _, j := range s.jobs {
@@ -196,7 +196,7 @@ func runSuite(o *options, s *suite, c *contender, round int, r *report) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", j.name, err)
+			return fmt.Errorf("%s: %w%s", j.name, err, w.s.autopsy())
 		}
 		got.Job, got.Server, got.Round = j.name, c.name, round+1
 		r.Results = append(r.Results, got)
