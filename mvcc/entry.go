@@ -74,11 +74,19 @@ type data struct {
 	keys     *arena.Slabs // owned by entries
 	values   *arena.Slabs // owned by versions
 	eras     *arena.Eras
-	copies   arena.Copies // for events: see Tx.before
+	events   *arena.Copies // values before a change: see Tx.before
+	leasts   *arena.Copies // keys in the trees' inner nodes
 }
 
+// Bytes of copies that lie together. Events are let go in the order in which they were made; keys in inner nodes are not, so
+// that one may keep few others in memory.
+const (
+	eventCopies = 64 << 10
+	leastCopies = 4 << 10
+)
+
 func newData() *data {
-	d := &data{eras: arena.NewEras()}
+	d := &data{eras: arena.NewEras(), events: arena.NewCopies(eventCopies), leasts: arena.NewCopies(leastCopies)}
 	d.entries = arena.NewSlots[entry](d.eras)
 	d.versions = arena.NewSlots[version](d.eras)
 	d.keys = arena.NewSlabs(func(owner uint32, to arena.Ref) { d.entries.At(owner).key.Store(uint64(to)) })

@@ -9,6 +9,9 @@ type garbage struct {
 	versions   queue[grave] // successors: what they follow is the garbage
 	tombstones queue[grave]
 	pending    bool // a compaction is not finished
+	// superseded are the versions that were pushed down since the last publication. They keep their bytes until the engine
+	// has them.
+	superseded []versionID
 }
 
 // grave is a version and its key. Both are there until the grave is popped: what follows a version is pushed and popped after

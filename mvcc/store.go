@@ -26,9 +26,6 @@ type Store struct {
 	pins  *pins
 
 	garbage garbage
-	// superseded are the versions that were pushed down since the last publication. They keep their bytes until the engine
-	// has them.
-	superseded []versionID
 
 	stats Stats
 	tx    Tx
@@ -123,10 +120,10 @@ func (s *Store) sight(rev ids.Revision) sight {
 // batch that holds them is committed and while no Tx is open.
 func (s *Store) Publish() *View {
 	invariant.Check(!s.tx.open, "view published while a Tx is open")
-	for _, v := range s.superseded {
+	for _, v := range s.garbage.superseded {
 		s.data.drop(v)
 	}
-	s.superseded = emptied(s.superseded)
+	s.garbage.superseded = emptied(s.garbage.superseded)
 	if s.work.first != 0 || len(s.ring.sets) == 0 {
 		s.publishKeys()
 	}
@@ -184,7 +181,7 @@ func (s *Store) index(e keyID, id versionID, v *version, key []byte) {
 		s.data.push(at, id)
 		if old.live() {
 			s.stats.LiveBytes -= old.size()
-			s.superseded = append(s.superseded, oldID)
+			s.garbage.superseded = append(s.garbage.superseded, oldID)
 			s.garbage.versions.push(grave{e, id})
 		}
 	}

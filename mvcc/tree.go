@@ -1,9 +1,6 @@
 package mvcc
 
-import (
-	"strings"
-	"unsafe"
-)
+import "unsafe"
 
 // A tree is an ordered set of entries with the number of entries below each node. It is persistent: a root never changes
 // once it is published. The writer owns the nodes it made since the last publication (their epoch equals tree.epoch) and
@@ -14,7 +11,7 @@ import (
 // garbage collector sees one object without pointers for a hundred keys.
 
 const (
-	leafMax  = 124 // a leaf takes 512 bytes
+	leafMax  = 188 // a leaf takes 768 bytes
 	innerMax = 32
 )
 
@@ -150,7 +147,7 @@ func (t *tree) set(k *kid, n node) {
 		return
 	}
 	if least := t.data.key(t.data.entry(n.leaf.ids[0])); least != k.least {
-		k.least = strings.Clone(least)
+		k.least = textOf(t.data.leasts.Of(bytesOf(least)))
 	}
 }
 

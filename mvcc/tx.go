@@ -175,7 +175,7 @@ func (t *Tx) before(key []byte, old *version, prev []byte) []byte {
 			}
 		}
 	}
-	return t.s.data.copies.Of(prev)
+	return t.s.data.events.Of(prev)
 }
 
 func (t *Tx) sub() uint32 { return uint32(len(t.changes)) }

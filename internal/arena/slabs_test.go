@@ -218,12 +218,12 @@ func FuzzSlabs(f *testing.F) {
 
 // TestCopies checks that copies are equal, apart, and cannot grow into each other.
 func TestCopies(t *testing.T) {
-	var c Copies
+	c := NewCopies(64 << 10)
 	require.Nil(t, c.Of(nil))
 	r := rand.New(rand.NewSource(1))
 	var got, want [][]byte
 	for i := range 5000 {
-		b := make([]byte, r.Intn(100+i%2*2*copiesLarge))
+		b := make([]byte, r.Intn(100+i%2*20_000))
 		r.Read(b)
 		want = append(want, append([]byte{}, b...))
 		copied := c.Of(b)
