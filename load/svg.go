@@ -12,10 +12,10 @@ import (
 // Size of the SVG plot, pixels.
 const (
 	svgWidth    = 960
-	svgHeight   = 560
+	svgHeight   = 578
 	svgLeft     = 84
 	svgRight    = 24
-	svgTop      = 84  // of the latency panel
+	svgTop      = 102 // of the latency panel
 	svgLatency  = 260 // its height
 	svgGap      = 56  // between the panels
 	svgRate     = 110 // height of the rate panel
@@ -70,9 +70,9 @@ func (d *drawing) heading(res *Result) {
 		loop = fmt.Sprintf("open loop, %s/s, latency from the intended start", grouped(int64(res.TargetRate)))
 	}
 	fmt.Fprintf(&d.b, `<text x="%d" y="30" font-size="18" font-weight="600">%s</text>`+"\n", svgLeft, html.EscapeString(res.Workload+" on "+strings.Join(res.Endpoints, ", ")))
-	d.text(svgLeft, 50, "start", colourFaint, fmt.Sprintf("%s, %s connections  ·  %s operations in %s s, %s/s, %s errors  ·  p50 %s ms, p99 %s ms",
-		loop, grouped(int64(res.Connections)), grouped(res.Operations), significant(res.Seconds), grouped(int64(res.Rate+0.5)), grouped(res.Errors),
-		significant(res.Latency.P50), significant(res.Latency.P99)))
+	d.text(svgLeft, 50, "start", colourFaint, fmt.Sprintf("%s, %s connections", loop, grouped(int64(res.Connections))))
+	d.text(svgLeft, 67, "start", colourFaint, fmt.Sprintf("%s operations in %s s, %s/s, %s errors, p50 %s ms, p99 %s ms", grouped(res.Operations),
+		significant(res.Seconds), grouped(int64(res.Rate+0.5)), grouped(res.Errors), significant(res.Latency.P50), significant(res.Latency.P99)))
 }
 
 func (d *drawing) x(second float64) float64 { return svgLeft + second/d.seconds*svgPlot }
