@@ -36,6 +36,7 @@ const (
 	webBufferBytes  = 16 << 10        // bytes of an HTTP answer gathered before they are sent
 	webIdleTimeout  = 2 * time.Minute // an HTTP/1.1 connection without requests is closed after this
 	outBuffer       = 64 << 10        // framed bytes in one output buffer, give or take a frame
+	outSpare        = 512             // room looked for before a frame of no known size
 	outBufferSmall  = 4 << 10         // capacity of the output buffer of a connection that has little to say, bytes
 	outboxLeast     = 128             // first size of an outbox's own piece, bytes
 	outboxPiece     = 16 << 10        // small messages are gathered up to this size of a piece, bytes

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -146,6 +147,7 @@ func (c *conn) onHeaders(id uint32, piece []byte, ends, whole, selfDep bool) err
 			h.streamID, h.ends, h.selfDep, h.timeout = id, ends, selfDep, k.timeout
 			return c.onRequest(k.req)
 		}
+		piece = bytes.Clone(piece) // hpack's decoder keeps a hold on what it was given, which would be the input's buffer
 	} else {
 		h.blocks.tables++
 		c.life.blockSince.Store(c.in.last.Load())

@@ -64,40 +64,46 @@ func (q *turns) pop() *exchange {
 }
 
 // Output buffers come in two sizes: most connections never need a large one.
-var (
-	smallBuffers = sync.Pool{New: func() any { b := make([]byte, 0, outBufferSmall); return &b }}
-	largeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, outBuffer+frameBytes+1<<10); return &b }}
+type (
+	smallBuffer [outBufferSmall]byte
+	largeBuffer [outBuffer + frameBytes + 1<<10]byte
 )
 
-// buffer returns out, with memory behind it, for a frame to be begun.
+var (
+	smallBuffers = sync.Pool{New: func() any { return new(smallBuffer) }}
+	largeBuffers = sync.Pool{New: func() any { return new(largeBuffer) }}
+)
+
+// buffer returns out, with memory behind it, for a frame of a few bytes to be begun.
 func (w *writer) buffer() []byte {
-	if w.out == nil {
-		w.out = (*smallBuffers.Get().(*[]byte))[:0]
-	} else if len(w.out) >= outBuffer {
-		w.retire()
-	}
+	w.room(outSpare)
 	return w.out
 }
 
-// retire puts out aside, and a large buffer in its place.
-func (w *writer) retire() {
-	w.full = append(w.full, w.out)
-	w.fullSize += len(w.out)
-	w.out = (*largeBuffers.Get().(*[]byte))[:0]
+// room makes room in out for a frame of n bytes, so that appending it copies nothing else.
+func (w *writer) room(n int) {
+	switch {
+	case w.out == nil && n <= outBufferSmall:
+		w.out = smallBuffers.Get().(*smallBuffer)[:0]
+	case cap(w.out)-len(w.out) >= n && len(w.out) < outBuffer:
+	case len(w.out) >= outBufferSmall:
+		w.full = append(w.full, w.out)
+		w.fullSize += len(w.out)
+		w.out = largeBuffers.Get().(*largeBuffer)[:0]
+	default:
+		small := w.out
+		w.out = append(largeBuffers.Get().(*largeBuffer)[:0], small...)
+		recycle(small)
+	}
 }
 
-// room is buffer for a frame whose size is known.
-func (w *writer) room(n int) {
-	if cap(w.buffer())-len(w.out) >= n {
-		return
+func recycle(b []byte) {
+	switch cap(b) {
+	case len(largeBuffer{}):
+		largeBuffers.Put((*largeBuffer)(b[:cap(b)]))
+	case len(smallBuffer{}):
+		smallBuffers.Put((*smallBuffer)(b[:cap(b)]))
 	}
-	if len(w.out) >= outBufferSmall {
-		w.retire()
-		return
-	}
-	small := w.out
-	w.out = append((*largeBuffers.Get().(*[]byte))[:0], small...)
-	recycle(small)
 }
 
 // framed is the number of bytes that wait for the socket.
@@ -106,17 +112,6 @@ func (w *writer) framed() int { return w.fullSize + len(w.out) }
 // pending reports whether there is something to be written, framed or called.
 func (w *writer) pending() bool {
 	return w.framed() > 0 || !w.queue.empty() || len(w.notify) > 0
-}
-
-func recycle(b []byte) {
-	switch c := cap(b); {
-	case c >= outBuffer && c <= 2*outBuffer+frameBytes:
-		b = b[:0]
-		largeBuffers.Put(&b)
-	case c >= outBufferSmall && c < outBuffer:
-		b = b[:0]
-		smallBuffers.Put(&b)
-	}
 }
 
 func appendFrame(dst []byte, size int, t http2.FrameType, flags http2.Flags, id uint32) []byte {
@@ -233,7 +228,8 @@ func (w *writer) send(x *exchange, m Message, size int) {
 	x.out.window -= n
 	w.window -= n
 	x.out.frames++
-	w.out = appendFrame(w.buffer(), int(n), http2.FrameData, 0, x.id)
+	w.room(frameHeaderBytes + int(n))
+	w.out = appendFrame(w.out, int(n), http2.FrameData, 0, x.id)
 	w.out = appendMessage(w.out, m, size)
 }
 
@@ -245,19 +241,40 @@ func (w *writer) open(x *exchange, n int64) bool {
 // sendShared sends one gRPC message of x, head and body. body is not copied while it waits and must never change.
 func (w *writer) sendShared(x *exchange, head, body []byte) {
 	w.appendHeaders(x)
-	n := prefixBytes + len(head) + len(body)
-	open := w.open(x, int64(n))
+	lead := prefixBytes + len(head)
+	n := lead + len(body)
+	if lead <= frameBytes && w.open(x, int64(n)) {
+		w.frameShared(x, head, body)
+		return
+	}
 	var prefix [prefixBytes]byte
-	x.out.box.copy(appendPrefix(prefix[:0], len(head)+len(body)))
+	x.out.box.copy(appendPrefix(prefix[:0], n-prefixBytes))
 	x.out.box.copy(head)
 	x.out.box.add(body, ownerOther)
 	w.waiting += n
-	if !open {
-		w.schedule(x)
-		return
-	}
-	for x.out.box.size > 0 {
-		w.sendFrame(x)
+	w.schedule(x)
+}
+
+// frameShared frames a message for which the windows have room. Its head fits the first frame.
+func (w *writer) frameShared(x *exchange, head, body []byte) {
+	size := len(head) + len(body)
+	x.out.window -= int64(prefixBytes + size)
+	w.window -= int64(prefixBytes + size)
+	w.provoked = true
+	first := true
+	for left := prefixBytes + size; left > 0; {
+		n := min(left, frameBytes)
+		w.room(frameHeaderBytes + n)
+		w.out = appendFrame(w.out, n, http2.FrameData, 0, x.id)
+		x.out.frames++
+		left -= n
+		if first {
+			w.out = append(appendPrefix(w.out, size), head...)
+			n -= prefixBytes + len(head)
+			first = false
+		}
+		w.out = append(w.out, body[:n]...)
+		body = body[n:]
 	}
 }
 
