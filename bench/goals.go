@@ -65,6 +65,8 @@ var goals = []goal{
 	{"— CPU", "idle", "CPU share", atMost, 0.005},
 	{"overload: peak memory above resting", "overload", "above resting", noGoal, 0},
 	{"— time to a refusal, p99", "overload", "refusal p99", noGoal, 0},
+	{"— refused", "overload", "refused", noGoal, 0},
+	{"— failed otherwise, mostly by timeout", "overload", "failed", noGoal, 0},
 	{"— p99 in the 5 s after", "overload", "after p99", noGoal, 0},
 }
 

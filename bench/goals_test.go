@@ -249,10 +249,15 @@ func TestLeanSustained(t *testing.T) {
 func TestFlood(t *testing.T) {
 	x := &leanReport{Seconds: 4, Operations: 60_000, Rate: 15_000, Errors: 20_000, Extra: map[string]float64{"refused": 120_000, "refused_p50_ms": 1, "refused_p99_ms": 5, "not_sent": 900_000}}
 	r := judgeFlood(x)
-	for figure, want := range map[string]float64{"offered": 50_000, "answered": 15_000, "refused": 0.6, "timed out": 0.1, "refusal p99": 5} {
+	for figure, want := range map[string]float64{"offered": 50_000, "answered": 15_000, "refused": 0.6, "failed": 0.1, "refusal p99": 5} {
 		if got := r.Figures[figure]; got != want {
 			t.Errorf("%s = %v, want %v", figure, got, want)
 		}
+	}
+	x = &leanReport{Seconds: 4, Operations: 50, Errors: 50, Samples: []string{"20 x Unknown: etcdserver: too many requests",
+		"10 x Unavailable: etcdserver: request timed out", "20 x DeadlineExceeded: no answer within the client's timeout"}}
+	if r := judgeFlood(x); r.Figures["refused"] != 0.3 || r.Figures["failed"] != 0.2 {
+		t.Errorf("refusals told by text: %v refused, %v failed, want 0.3 and 0.2", r.Figures["refused"], r.Figures["failed"])
 	}
 }
 

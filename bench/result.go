@@ -50,7 +50,7 @@ var figures = []figure{
 	{"offered", "/s", "%.0f", 1},
 	{"answered", "/s", "%.0f", 1},
 	{"refused", "%", "%.1f", 0.01},
-	{"timed out", "%", "%.1f", 0.01},
+	{"failed", "%", "%.1f", 0.01},
 	{"refusal p50", "ms", "%.2f", 1},
 	{"refusal p99", "ms", "%.2f", 1},
 	{"before p99", "ms", "%.2f", 1},

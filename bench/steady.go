@@ -18,7 +18,9 @@ func (w *workbench) steadyPuts(cs conns, op operation, d time.Duration, loaded b
 }
 
 // p99 of what keep admits, ms; refusals count with the time they took.
-func p99(o *outcome, keep func(sample) bool) float64 { return quantile(latencies(o.samples, keep), 0.99) }
+func p99(o *outcome, keep func(sample) bool) float64 {
+	return quantile(latencies(o.samples, keep), 0.99)
+}
 
 // putWatched writes under the prefix that is watched.
 func putWatched(value []byte) operation {
