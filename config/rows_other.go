@@ -2,7 +2,7 @@ package config
 
 func monitoringRows() []Setting {
 	return []Setting{
-		{Name: "enable-pprof", Kind: Bool, Default: "false", Help: "Serve Go profiles under /debug/pprof/.",
+		{Name: "enable-pprof", Kind: Bool, Default: "false", Help: "Serve Go profiles under /debug/pprof/, and under /debug/flight an execution trace of the last ten seconds, for go tool trace.",
 			at: func(c *Config) any { return &c.HTTP.Pprof }},
 		{Name: "metrics", Default: "basic", Help: "Detail of metrics: basic, or extensive with latency histograms per gRPC method.",
 			at: func(c *Config) any { return &c.HTTP.Metrics }},

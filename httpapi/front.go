@@ -56,7 +56,7 @@ type Config struct {
 	Timeout  time.Duration         // of the read behind /health
 	CORS     []string              // allowed origins, empty or "*" for all
 	Hosts    []string              // allowed Host names of requests without TLS, empty or "*" for all
-	Pprof    bool                  // serve /debug/pprof/
+	Pprof    bool                  // serve /debug/pprof/ and /debug/flight
 	Gateway  http.Handler          // serves /v3/; nil answers 501
 	Vars     map[string]func() any // added to /debug/vars
 	Logger   *zap.Logger
@@ -85,6 +85,7 @@ func New(cfg Config) *Front {
 	client.HandleFunc("/debug/vars", f.serveVars)
 	if cfg.Pprof {
 		routePprof(client)
+		routeFlight(client)
 	}
 	gateway := cfg.Gateway
 	if gateway == nil {
