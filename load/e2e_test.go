@@ -185,7 +185,7 @@ func TestTxn(t *testing.T) {
 	if n, _ := versions(); n != 1000 {
 		t.Errorf("%d writes", n)
 	}
-	stop, wrote := make(chan struct{}), make(chan error, 1)
+	stop, wrote, first := make(chan struct{}), make(chan error, 1), s.key(o.Data)
 	go func() {
 		for {
 			select {
@@ -194,7 +194,7 @@ func TestTxn(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := s.client.Put(s.ctx, s.key(t, o.Data), "intruder"); err != nil {
+			if _, err := s.client.Put(s.ctx, first, "intruder"); err != nil {
 				wrote <- err
 				return
 			}
@@ -217,8 +217,7 @@ func TestTxn(t *testing.T) {
 }
 
 // key is the first key of a key space.
-func (s *server) key(t *testing.T, d load.Data) string {
-	t.Helper()
+func (s *server) key(d load.Data) string {
 	return d.Prefix + strings.Repeat("0", 24-len(d.Prefix))
 }
 

@@ -15,8 +15,8 @@ import (
 var leaseKinds = []Kind{
 	{
 		Name: "lease-keepalive", Summary: "Keep --leases leases alive",
-		Detail: "Grants the leases first. Each client has a stream of its own and sends its next keep-alive when the last one is answered.\n" +
-			"A lease that has expired is an error. The leases are revoked in the end.",
+		Detail: "Grants the leases first. Each client has a stream of its own and sends its next keep-alive when the last one is\n" +
+			"answered. A lease that has expired is an error. The leases are revoked in the end.",
 		Example: "quorate bench lease-keepalive --leases 10000 --clients 100 --connections 10",
 		make:    func(*run) workload { return new(keepAliveWork) },
 	},

@@ -30,7 +30,7 @@ func newProgress(f *os.File) *progress {
 func (p *progress) show(t load.Tick) {
 	p.ticks++
 	if p.terminal {
-		fmt.Fprintf(p.w, "\r\x1b[K%s %s", bar(t), progressText(t))
+		fmt.Fprintf(p.w, "\r\x1b[K%s%s", bar(t), progressText(t))
 		p.drawn = true
 		return
 	}
@@ -60,7 +60,11 @@ func progressText(t load.Tick) string {
 // barWidth is in characters.
 const barWidth = 24
 
+// bar shows how much of the run is done; nothing when that cannot be known.
 func bar(t load.Tick) string {
+	if t.Elapsed < 0 || t.Duration == 0 && t.Total >= load.Endless {
+		return ""
+	}
 	done := 0.0
 	if t.Duration > 0 {
 		done = t.Elapsed.Seconds() / t.Duration.Seconds()
@@ -69,5 +73,5 @@ func bar(t load.Tick) string {
 		done = max(done, float64(t.Done)/float64(t.Total))
 	}
 	full := int(max(0, min(done, 1)) * barWidth)
-	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "]"
+	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "] "
 }
