@@ -101,15 +101,7 @@ func (w *workbench) compactOnce() (quiet, loaded, took float64, err error) {
 		return 0, 0, 0, err
 	}
 	defer cs.close()
-	op := putOf(value256())
-	if _, err := w.s.drive(cs, &workload{clients: w.sizes.clients, total: int64(w.sizes.revisions), op: op}); err != nil {
-		return 0, 0, 0, err
-	}
-	c := newCaller(cs[0], 0)
-	if err := c.put(limit{}, c.numbered(basicKey, 0), value256()); err != nil {
-		return 0, 0, 0, err
-	}
-	rev, err := revisionOf(c.reply.b)
+	rev, err := w.makeRevisions(cs)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -122,13 +114,13 @@ func (w *workbench) compactOnce() (quiet, loaded, took float64, err error) {
 	start := time.Now()
 	go func() {
 		o, err := w.s.drive(cs, &workload{clients: steadyClients, rate: float64(w.sizes.steady), d: 2 * time.Minute, grace: 5 * time.Second,
-			crowded: true, op: op, stop: stop})
+			crowded: true, op: putOf(value256()), stop: stop})
 		done <- ran{o, err}
 	}()
 	const warm, gap = 500 * time.Millisecond, 200 * time.Millisecond
 	time.Sleep(warm + w.sizes.timed()/2 + gap)
 	from := time.Since(start)
-	err = c.exchange(bounded(time.Minute), methodCompact, compactRequest(rev))
+	err = newCaller(cs[0], 0).exchange(bounded(time.Minute), methodCompact, compactRequest(rev))
 	to := max(time.Since(start), from+gap)
 	took = (time.Since(start) - from).Seconds()
 	time.Sleep(gap)
@@ -141,4 +133,16 @@ func (w *workbench) compactOnce() (quiet, loaded, took float64, err error) {
 		return 0, 0, 0, x.err
 	}
 	return p99(x.o, between(warm, from-gap)), p99(x.o, between(from, to)), took, nil
+}
+
+// makeRevisions overwrites the basic store many times and returns the revision of the last put.
+func (w *workbench) makeRevisions(cs conns) (int64, error) {
+	if _, err := w.s.drive(cs, &workload{clients: w.sizes.clients, total: int64(w.sizes.revisions), op: putOf(value256())}); err != nil {
+		return 0, err
+	}
+	c := newCaller(cs[0], 0)
+	if err := c.put(limit{}, c.numbered(basicKey, 0), value256()); err != nil {
+		return 0, err
+	}
+	return revisionOf(c.reply.b)
 }
