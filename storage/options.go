@@ -21,6 +21,19 @@ var comparer = func() *pebble.Comparer {
 	return &c
 }()
 
+// spanEnd divides the keys into those before BucketKey, those of BucketKey, and those after it; a file never holds keys of two
+// of these. So the mark, which every flush writes, does not make the files of BucketKey overlap each other, and they are moved
+// down the levels without being read or written.
+func spanEnd(start []byte) []byte {
+	switch {
+	case len(start) == 0 || start[0] < BucketKey:
+		return []byte{BucketKey}
+	case start[0] == BucketKey:
+		return []byte{BucketKey + 1}
+	}
+	return nil
+}
+
 // pebbleOptions maps our options to the engine's. Numbers that are not our options are chosen for this load: keys that
 // arrive almost in order, values that are mostly served from memory above, one writer.
 func pebbleOptions(o Options, h *health) *pebble.Options {
@@ -35,17 +48,21 @@ func pebbleOptions(o Options, h *health) *pebble.Options {
 		// Commit has its own limit, which unlike these ends when the disk fails.
 		MemTableStopWritesThreshold: math.MaxInt32,
 		L0StopWritesThreshold:       math.MaxInt32,
-		L0CompactionThreshold:       2,
-		LBaseMaxBytes:               64 << 20,
+		L0CompactionThreshold:       8,
+		LBaseMaxBytes:               512 << 20,
 		// A fixed version: a newer library must not change files on its own.
 		FormatMajorVersion:         pebble.FormatValueSeparation,
 		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
 		EventListener:              h.listener(),
 		Logger:                     h,
 	}
+	p.Experimental.SpanPolicyFunc = func(start []byte) (pebble.SpanPolicy, []byte, error) {
+		return pebble.SpanPolicy{}, spanEnd(start), nil
+	}
 	p.Experimental.EnableColumnarBlocks = func() bool { return true }
 	// Two shards are enough for one writer and readers that seldom come here; each costs a goroutine.
 	p.Experimental.FileCacheShards = 2
+	p.TargetFileSizes[0] = 8 << 20 // each level down doubles it
 	p.Levels[0].BlockSize = 16 << 10
 	p.Levels[0].IndexBlockSize = 64 << 10
 	// Snappy while data moves, zstd level 1 at the bottom where it stays.
