@@ -87,17 +87,26 @@ func newApplier(h *Host, lastAtStart ids.Index) *applier {
 	return &applier{h: h, lastAtStart: lastAtStart, more: true}
 }
 
-// work applies what is queued, or does a step of housekeeping when nothing is. It reports whether it did anything, and
-// whether the member may go on.
-func (a *applier) work() (worked, ok bool) {
+// deed is what the applier did.
+type deed int
+
+const (
+	nothing deed = iota
+	housekeeping
+	application
+)
+
+// work applies what is queued, or does a step of housekeeping when nothing is. It reports what it did, and whether the
+// member may go on.
+func (a *applier) work() (did deed, ok bool) {
 	ok = true
 	if messages := a.h.applies.take(); len(messages) > 0 {
-		worked, ok = true, a.apply(messages)
+		did, ok = application, a.apply(messages)
 	} else if a.more {
-		worked, ok = true, a.background(limits.ScrubBatchRevs)
+		did, ok = housekeeping, a.background(limits.ScrubBatchRevs)
 	}
 	a.h.reads.release(a.h.gauges.applied.Load())
-	return worked, ok
+	return did, ok
 }
 
 // background does one step of housekeeping of at most max units and reports whether the member may go on.

@@ -1,5 +1,7 @@
 package node
 
+import "runtime"
+
 // workers is how many goroutines append and apply: one each when there is much to do.
 const workers = 2
 
@@ -121,12 +123,14 @@ func (w *worker) applyAll() bool {
 		if !w.apply.mu.TryLock() {
 			return true
 		}
-		worked, ok := w.apply.work()
+		did, ok := w.apply.work()
 		w.apply.mu.Unlock()
-		if !ok {
+		switch {
+		case !ok:
 			return false
-		}
-		if !worked && w.h.applies.empty() {
+		case did == housekeeping:
+			runtime.Gosched() // it can wait for everything else
+		case did == nothing && w.h.applies.empty():
 			return true
 		}
 	}
