@@ -49,7 +49,10 @@ func objects(t *testing.T, n int) int64 {
 // TestObjectsDoNotGrowWithKeys checks that a key costs the garbage collector nothing: a store of twenty times the keys has
 // only the nodes of its trees more, one for about a hundred keys.
 func TestObjectsDoNotGrowWithKeys(t *testing.T) {
-	const few, many = 10_000, 200_000
+	few, many := 10_000, 200_000
+	if testing.Short() {
+		few, many = 2000, 40_000
+	}
 	grown := objects(t, many) - objects(t, few)
 	require.Less(t, grown, int64(many-few)/50)
 }

@@ -46,8 +46,8 @@ func TestAllocations(t *testing.T) {
 	r := newRig(t)
 	r.fill(2000, 256)
 	put := &wire.PutRequest{Key: benchKey(77), Value: make([]byte, 256)}
-	// The wire form, the version, the event batch; amortized: the queue of garbage, the list of superseded versions.
-	budget(t, "put of an existing key", 4, func() {
+	// The event batch; amortized: slabs, slots, the queue of garbage, the list of superseded versions.
+	budget(t, "put of an existing key", 1, func() {
 		tx := r.s.Begin(r.b)
 		tx.Put(put)
 		tx.End()
@@ -56,14 +56,14 @@ func TestAllocations(t *testing.T) {
 	req := &wire.RangeRequest{Key: benchKey(42)}
 	var resp wire.RangeResponse
 	budget(t, "get into a response", 0, func() { require.NoError(t, v.RangeInto(req, &resp)) })
-	budget(t, "get", 2, func() { _, _ = v.Range(req) })
+	budget(t, "get", 1, func() { _, _ = v.Range(req) })
 	page := &wire.RangeRequest{Key: []byte("/"), RangeEnd: []byte("0"), Limit: 500}
-	budget(t, "page of 500", 2, func() { _, _ = v.Range(page) })
+	budget(t, "page of 500", 1, func() { _, _ = v.Range(page) })
 	page.KeysOnly = true
-	budget(t, "page of 500 keys", 2, func() { _, _ = v.Range(page) })
+	budget(t, "page of 500 keys", 1, func() { _, _ = v.Range(page) })
 	budget(t, "count", 0, func() { _, _ = v.Count(page.Key, page.RangeEnd, 0) })
 	txn := kubernetesTxn(r.s, 5)
-	budget(t, "transaction", 7, func() {
+	budget(t, "transaction", 5, func() {
 		tx := r.s.Begin(r.b)
 		resp, err := tx.Txn(txn, grantedID)
 		require.NoError(t, err)

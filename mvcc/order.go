@@ -36,13 +36,15 @@ func (d *data) compare(a, b keyID) int { return strings.Compare(d.key(d.entry(a)
 // rank sorts entries whose keys are equal before position depth: by the eight bytes there, then those that are equal in
 // these by the next eight. Keys of a store begin alike, so most comparisons of whole keys would look at the same bytes again.
 func (d *data) rank(all []ranked, depth int) {
+	depth = d.common(all, depth)
 	sorted := true
 	for i := range all {
 		all[i].part = part(d.key(d.entry(all[i].id)), depth)
 		sorted = sorted && (i == 0 || all[i-1].part <= all[i].part)
 	}
 	if !sorted {
-		slices.SortFunc(all, func(a, b ranked) int { return cmp.Compare(a.part, b.part) })
+		// Equal ones stay in the order in which they were made, so that their keys are read as they lie in memory.
+		slices.SortFunc(all, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.part, b.part), cmp.Compare(a.id, b.id)) })
 	}
 	for from := 0; from < len(all); {
 		to := from + 1
@@ -58,6 +60,21 @@ func (d *data) rank(all []ranked, depth int) {
 		}
 		from = to
 	}
+}
+
+// common is the position up to which keys that are equal before depth are equal, in steps of eight bytes, so that they are
+// looked at once for all that they have in common.
+func (d *data) common(all []ranked, depth int) int {
+	first := d.key(d.entry(all[0].id))
+	end := depth + (len(first)-depth)&^7
+	for i := 1; i < len(all) && end > depth; i++ {
+		key := d.key(d.entry(all[i].id))
+		end = min(end, depth+(len(key)-depth)&^7)
+		for end > depth && key[depth:end] != first[depth:end] {
+			end -= 8
+		}
+	}
+	return max(end, depth)
 }
 
 // part is the eight bytes of a key at a position, zeros behind its end.
