@@ -41,6 +41,8 @@ func (v *Services) proposeWrite(c *rpc.Call, kind command.Kind, body []byte, pre
 // Complete answers the call with what the command did.
 func (w *write) Complete(r *command.Result) {
 	switch {
+	case r.Err == fault.TooManyRequests:
+		w.call.Refuse(statusOf(r.Err))
 	case r.Err != nil:
 		w.call.Fail(statusOf(r.Err))
 	case w.kind == command.Put:

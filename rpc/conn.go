@@ -21,7 +21,7 @@ type conn struct {
 	in      input
 	fr      *http2.Framer
 	head    headReader
-	guard   guard
+	turn    bool    // the reader has a turn of the server's crowd
 	try     attempt // belongs to the holder of the write token
 
 	mu        sync.Mutex
@@ -34,6 +34,7 @@ type conn struct {
 
 // ledger counts what a connection holds, and remembers what it held.
 type ledger struct {
+	guard     guard
 	held      int // request bytes and structures, bounded by heldBytes
 	abandoned int // exchanges the peer has reset whose handlers are not done
 	webs      int // requests inside the http.Handler
@@ -61,6 +62,7 @@ func connErrorf(code http2.ErrCode, format string, args ...any) error {
 func newConn(s *Server, nc net.Conn, state *tls.ConnectionState) *conn {
 	c := &conn{srv: s, nc: nc, tls: state, flusher: s.flusherFor(), streams: map[uint32]*exchange{}}
 	c.in.init(nc, rawConn(nc), c.beforeRead)
+	c.in.begin = func() { c.turn = s.crowd.enter(c.in.now) }
 	if s.cfg.Observer != nil {
 		c.in.count = s.cfg.Observer.Bytes
 	}
@@ -81,7 +83,16 @@ func newConn(s *Server, nc net.Conn, state *tls.ConnectionState) *conn {
 func (c *conn) serve() {
 	c.greet()
 	err := c.readFrames()
+	c.leaveTurn()
 	c.shut(err)
+}
+
+// leaveTurn ends the reader's turn, if it has one.
+func (c *conn) leaveTurn() {
+	if c.turn {
+		c.turn = false
+		c.srv.crowd.leave()
+	}
 }
 
 // greet sends the server's preface.
@@ -102,6 +113,7 @@ func (c *conn) greet() {
 // beforeRead is called when the reader has dealt with all it read: what was answered leaves now. It also holds the
 // reader back while the peer does not take what it is sent.
 func (c *conn) beforeRead() error {
+	c.leaveTurn()
 	c.flush(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()

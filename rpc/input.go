@@ -21,9 +21,10 @@ var inputBuffers = sync.Pool{New: func() any { return new(inputBuffer) }}
 //
 // Invariant: before input asks the socket for more it calls idle, so that what was answered so far leaves first.
 type input struct {
-	nc   net.Conn
-	raw  syscall.RawConn // nil when reads cannot be tried without waiting (TLS, in-memory connections)
-	idle func() error    // called before each read from nc; an error ends reading
+	nc    net.Conn
+	raw   syscall.RawConn // nil when reads cannot be tried without waiting (TLS, in-memory connections)
+	begin func()          // called after each read from nc that brought something
+	idle  func() error    // called before each read from nc; an error ends reading
 
 	reading atomic.Bool // the reader is at work on what it read and will call idle when it is through
 
@@ -120,5 +121,6 @@ func (in *input) fill() error {
 	}
 	in.now = time.Now()
 	in.last.Store(in.now.UnixNano())
+	in.begin()
 	return nil
 }

@@ -49,8 +49,9 @@ const (
 	lingerBytes     = 1 << 20         // and how much
 	sweepMax        = time.Second     // longest period of the sweep over connections
 	sweepMin        = 5 * time.Millisecond
-	drainPingWait   = time.Second           // wait for the answer to the ping between the two GOAWAYs
-	pingDelay       = 25 * time.Millisecond // an answer to a ping waits so long for answers to calls to leave with
+	drainPingWait   = time.Second            // wait for the answer to the ping between the two GOAWAYs
+	crowdTime       = 100 * time.Millisecond // after a refusal readers take turns for so long
+	pingDelay       = 25 * time.Millisecond  // an answer to a ping waits so long for answers to calls to leave with
 	deadlineGrain   = 2 * time.Millisecond
 	stallCheck      = 10 * time.Second // period of looking for exchanges that do not move
 	idlePingMinTime = 2 * time.Hour    // between pings of a client without streams, unless permitted: grpc-go does the same

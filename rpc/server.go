@@ -59,6 +59,12 @@ type Observer interface {
 	Bytes(in, out int) // read from and written to HTTP/2 connections, TLS not counted
 }
 
+// flushing is who writes for goroutines that answer calls.
+type flushing struct {
+	flushers []*flusher
+	later    later
+}
+
 const unlimitedStreams = math.MaxUint32
 
 // withDefaults fills in what is zero, and checks the rest.
@@ -114,8 +120,8 @@ type Server struct {
 	routes   map[string]*method
 	services map[string]bool
 	holds    atomic.Int64
-	flushers []*flusher
-	later    later
+	flushing
+	crowd    crowd
 	turn     atomic.Uint32 // which flusher the next connection gets
 	web      *http.Server  // serves HTTP/1.1 connections
 	webConns chanListener
@@ -148,6 +154,7 @@ func New(cfg Config) (*Server, error) {
 		conns: map[net.Conn]*conn{}, ending: make(chan struct{}), webConns: newChanListener(),
 	}
 	s.web = s.newWebServer()
+	s.crowd.init()
 	for range min(runtime.GOMAXPROCS(0), 4) {
 		s.flushers = append(s.flushers, newFlusher(&s.holds))
 	}
