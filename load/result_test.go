@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -192,6 +193,26 @@ func TestValues(t *testing.T) {
 	}
 	if v := d.values(); bytes.Equal(first, v.next(newSource(8, 1))) {
 		t.Error("another seed gives the same value")
+	}
+	for _, part := range []float64{0, 0.5, 0.9} {
+		d := Data{ValueSize: 4096, Compressible: part}
+		v := d.values()
+		var packed bytes.Buffer
+		z, err := flate.NewWriter(&packed, flate.BestCompression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			if _, err := z.Write(v.next(one)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := 1 - float64(packed.Len())/(50*4096); got < part-0.03 || got > part+0.03 {
+			t.Errorf("compressible %v: %.3f compresses away", part, got)
+		}
 	}
 }
 
