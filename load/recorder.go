@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,10 +91,13 @@ func countText(texts map[string]int64, text string, n int64) {
 	texts[text] += n
 }
 
+// tooMany is in etcd's words for having too much to do. Its servers send them with code Unknown.
+const tooMany = "too many requests"
+
 // refusal reports whether a server declined a request because it has too much to do.
 func refusal(err error) bool {
 	var s *lean.Status
-	return errors.As(err, &s) && s.Code == lean.CodeResourceExhausted
+	return errors.As(err, &s) && (s.Code == lean.CodeResourceExhausted || strings.Contains(s.Message, tooMany))
 }
 
 // sums is what all recorders counted together.

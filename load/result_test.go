@@ -137,6 +137,20 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
+// TestRefusal: by code or, as etcd words it, by text; nothing else.
+func TestRefusal(t *testing.T) {
+	for err, want := range map[error]bool{
+		&lean.Status{Code: lean.CodeResourceExhausted, Message: "x"}:                    true,
+		&lean.Status{Code: lean.CodeUnknown, Message: "etcdserver: too many requests"}:  true,
+		&lean.Status{Code: lean.CodeUnavailable, Message: "etcdserver: leader changed"}: false,
+		errors.New("too many requests"):                                                 false,
+	} {
+		if refusal(err) != want {
+			t.Errorf("%v: %v", err, !want)
+		}
+	}
+}
+
 // TestErrorTextsAreBounded: a server that words every error differently does not fill the client's memory.
 func TestErrorTextsAreBounded(t *testing.T) {
 	l := &line{}
