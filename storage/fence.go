@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -153,7 +154,30 @@ func (f *fencedFile) change(op func() error) error {
 // Write implements vfs.File.
 func (f *fencedFile) Write(p []byte) (n int, err error) {
 	err = f.change(func() error { n, err = f.File.Write(p); return err })
+	giveWay()
 	return n, err
+}
+
+// giveWay lets goroutines run that wait for a processor. Flushes and compactions compute for long between two blocks' reading
+// or writing; on few processors whoever answers a client would otherwise wait for the end of their time slices, 10 ms each.
+func giveWay() { runtime.Gosched() }
+
+// polite is a file whose reader gives way at every block.
+type polite struct{ vfs.File }
+
+// ReadAt implements vfs.File.
+func (f polite) ReadAt(p []byte, off int64) (int, error) {
+	giveWay()
+	return f.File.ReadAt(p, off)
+}
+
+// Open implements vfs.FS.
+func (f *fence) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.Open(name, o...)
+	if err != nil || !strings.HasSuffix(name, ".sst") {
+		return file, err
+	}
+	return polite{file}, nil
 }
 
 // WriteAt implements vfs.File.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"math"
+	"runtime"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -52,7 +53,7 @@ func pebbleOptions(o Options, h *health) *pebble.Options {
 		LBaseMaxBytes:               512 << 20,
 		// A fixed version: a newer library must not change files on its own.
 		FormatMajorVersion:         pebble.FormatValueSeparation,
-		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		CompactionConcurrencyRange: func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
 		EventListener:              h.listener(),
 		Logger:                     h,
 	}

@@ -16,6 +16,8 @@ type Reader interface {
 	// Iter returns an iterator over [lower, upper); a nil bound is no bound. It sees the state at this call. It must be
 	// closed.
 	Iter(lower, upper []byte) (*Iter, error)
+	// Keys is Iter for going over the keys once. It must be closed.
+	Keys(lower, upper []byte) (*Keys, error)
 }
 
 var (
@@ -33,6 +35,17 @@ func (e *Engine) GetAppend(dst, key []byte) ([]byte, bool, error) {
 
 // Iter implements Reader.
 func (e *Engine) Iter(lower, upper []byte) (*Iter, error) { return e.iter(e.db, lower, upper) }
+
+// Keys implements Reader.
+func (e *Engine) Keys(lower, upper []byte) (*Keys, error) { return e.keys(e.db, lower, upper) }
+
+func (e *Engine) keys(r pebble.Reader, lower, upper []byte) (*Keys, error) {
+	it, err := e.iter(r, lower, upper)
+	if err != nil {
+		return nil, err
+	}
+	return keysOf(it), nil
+}
 
 func get(r pebble.Reader, dir string, dst, key []byte) ([]byte, bool, error) {
 	v, closer, err := r.Get(key)
@@ -64,9 +77,10 @@ func (e *Engine) iter(r pebble.Reader, lower, upper []byte) (*Iter, error) {
 // Iter walks over keys in order. It is for one goroutine. The positioning methods say whether there is a key at the new
 // position; when they say no, Err tells the end of the range from a failure.
 type Iter struct {
-	it  *pebble.Iterator
-	e   *Engine
-	err error
+	it    *pebble.Iterator
+	e     *Engine
+	err   error
+	steps uint
 }
 
 // First moves to the first key of the range.
@@ -75,8 +89,16 @@ func (i *Iter) First() bool { return i.it.First() }
 // Last moves to the last key of the range.
 func (i *Iter) Last() bool { return i.it.Last() }
 
-// Next moves to the next key.
-func (i *Iter) Next() bool { return i.it.Next() }
+// Next moves to the next key. Long walks give way to other goroutines now and then.
+func (i *Iter) Next() bool {
+	if i.steps++; i.steps%walkSteps == 0 {
+		giveWay()
+	}
+	return i.it.Next()
+}
+
+// walkSteps is how many keys an iterator passes between two offers to give way: some tens of microseconds.
+const walkSteps = 256
 
 // Prev moves to the previous key.
 func (i *Iter) Prev() bool { return i.it.Prev() }
@@ -150,6 +172,9 @@ func (f *Frozen) GetAppend(dst, key []byte) ([]byte, bool, error) {
 
 // Iter implements Reader.
 func (f *Frozen) Iter(lower, upper []byte) (*Iter, error) { return f.e.iter(f.snap, lower, upper) }
+
+// Keys implements Reader.
+func (f *Frozen) Keys(lower, upper []byte) (*Keys, error) { return f.e.keys(f.snap, lower, upper) }
 
 // Close releases the state. It must be called once, after its iterators are closed. It does not wait for an engine that has
 // failed.
