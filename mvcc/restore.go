@@ -39,18 +39,15 @@ func Open(r storage.Reader) (*Store, error) {
 // load reads the key of every record. The index is changed as if the records were written now, but for the two trees, which are built
 // at once when all keys are known.
 func (s *Store) load(r storage.Reader) error {
-	it, err := r.Iter(storage.BucketBounds(storage.BucketKey))
+	keys, err := r.Keys(storage.BucketBounds(storage.BucketKey))
 	if err != nil {
 		return err
 	}
 	l := loader{s: s}
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		err = l.add(it)
+	for err == nil && keys.Next() {
+		err = l.add(keys.Key())
 	}
-	if failed := it.Err(); failed != nil {
-		err = failed
-	}
-	if closing := it.Close(); err == nil {
+	if closing := keys.Close(); err == nil {
 		err = closing
 	}
 	if err == nil {
@@ -65,18 +62,25 @@ type loader struct {
 	entries []keyID
 }
 
-func (l *loader) add(it *storage.Iter) error {
-	rec, err := parseRecord(it.Key()[1:])
+func (l *loader) add(engineKey []byte) error {
+	rec, err := parseRecord(engineKey[1:])
 	if err != nil {
 		return err
 	}
 	key := rec.key
-	if key == nil || rec.tombstone {
-		value := it.Value()
+	switch {
+	case key == nil:
+		value, _, err := l.s.disk.Get(engineKey)
+		if err != nil {
+			return err
+		}
 		if err := checkRecord(&rec, value); err != nil {
 			return err
 		}
 		key, rec.size = wire.KeyOf(value), len(value)
+	case rec.tombstone:
+		only := wire.KeyValue{Key: key}
+		rec.size = only.Size()
 	}
 	l.index(key, &rec)
 	return nil
