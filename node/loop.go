@@ -16,7 +16,7 @@ import (
 )
 
 // tidyTicks is how often, in ticks, the retention of the log is looked at even when little is written.
-const tidyTicks = 50
+const tidyTicks = 20
 
 // loop owns raft: its state and everything that follows it turn by turn. A turn never waits for a disk, a peer or a client.
 //

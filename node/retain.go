@@ -10,6 +10,10 @@ import (
 // retentionCheckBytes is how much is applied between two looks at what the engine has made durable.
 const retentionCheckBytes = 4 << 20
 
+// restBytes is from how much unflushed data on a member that has come to rest has its engine flush: so that it holds no full
+// memtable for nothing, and that the next start replays little, whatever ends this one.
+const restBytes = 1 << 20
+
 // keeper is the goroutine that keeps the log short: it lets go of entries that the engine holds durably, and has the engine
 // flush when too much of the log lies beyond that, so that a restart replays little. It is woken after every
 // retentionCheckBytes applied and every tidyTicks, and nobody waits for it: removing a file takes as long as a sync.
@@ -18,6 +22,7 @@ type keeper struct {
 	samples  []sample // of looks at which the engine was behind, oldest first
 	durable  int64    // bytes at the newest sample that is durable
 	asked    int64    // bytes when a flush was last asked for
+	seen     int64    // bytes at the look before
 	released ids.Index
 }
 
@@ -64,7 +69,10 @@ func (k *keeper) tidy() error {
 			return fmt.Errorf("node: the raft log could not let go of entries up to %d: %w", mark.Index, err)
 		}
 	}
-	if bytes-k.durable > limits.LogUnflushedBytes && k.asked <= k.durable {
+	rests := bytes == k.seen && k.asked < bytes
+	k.seen = bytes
+	behind := bytes - k.durable
+	if behind > limits.LogUnflushedBytes && k.asked <= k.durable || rests && behind > restBytes {
 		k.asked = bytes
 		if _, err := k.h.cfg.Engine.AsyncFlush(); err != nil {
 			return fmt.Errorf("node: %w", err)

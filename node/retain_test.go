@@ -87,6 +87,29 @@ func TestLogIsKeptShort(t *testing.T) {
 	})
 }
 
+// A member that has come to rest has its engine flush what is not durable, once, and not for a trifle.
+func TestEngineFlushesAtRest(t *testing.T) {
+	e := &engine{failed: make(chan struct{})}
+	m := newMember(t).start(func(c *node.Config) { c.Engine = e }).lead()
+	flushed := func(n int) func() bool { return func() bool { return e.counted() == n } }
+	fill := func() {
+		for range 3 {
+			require.NoError(t, m.put(strings.Repeat("x", 1<<20)).get().Err)
+		}
+	}
+	fill()
+	m.pass(flushed(1))
+	looks := 0
+	m.pass(func() bool { looks++; return looks > 100 })
+	require.Equal(t, 1, e.counted(), "asked for again, though nothing came after")
+	e.make(m.host.Status().Applied)
+	require.NoError(t, m.put("a").get().Err)
+	m.pass(func() bool { looks++; return looks > 200 })
+	require.Equal(t, 1, e.counted(), "asked for because of a few bytes")
+	fill()
+	m.pass(flushed(2))
+}
+
 func TestEngineFailureStopsTheMember(t *testing.T) {
 	e := &engine{failed: make(chan struct{})}
 	m := newMember(t).start(func(c *node.Config) { c.Engine = e }).lead()
