@@ -139,7 +139,7 @@ func twice(try func(rate float64) (bool, error)) func(rate float64) (bool, error
 // highest finds the highest rate at which try succeeds: up or down from start in steps of half, then three bisections, so that
 // the answer is at most 7% too low.
 func highest(start float64, try func(rate float64) (bool, error)) (float64, error) {
-	const step, bisections, steps = 1.5, 3, 12
+	const step, bisections, steps = 1.5, 3, 20
 	good, bad := 0.0, 0.0
 	for rate, n := start, 0; good == 0 || bad == 0; n++ {
 		if n == steps {

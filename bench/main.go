@@ -15,6 +15,7 @@ package main
 
 import (
 	"errors"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -161,11 +162,25 @@ func buildBoth(o *options) error {
 			continue
 		}
 		*b.bin = filepath.Join(o.dir, b.name)
-		cmd := exec.Command("go", "build", "-o", *b.bin, b.pkg)
+		linked := *b.bin + ".linked"
+		cmd := exec.Command("go", "build", "-o", linked, b.pkg)
 		cmd.Dir = b.dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("building %s: %w\n%s", b.name, err, out)
 		}
+		if err := install(linked, *b.bin); err != nil {
+			return fmt.Errorf("installing %s: %w", b.name, err)
+		}
 	}
 	return nil
+}
+
+// install copies a program, as installing does. How a linker writes its output decides how the kernel keeps the file's pages,
+// and with that how much of the program counts as resident memory of a server that has just been built.
+func install(from, to string) error {
+	program, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(to, program, 0o755), os.Remove(from))
 }

@@ -139,9 +139,9 @@ func (p *process) probe() error {
 }
 
 // dial opens a connection that speaks bytes; both servers get the same.
-func dial(addr string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1), grpc.ForceCodecV2(rawCodec{})))
+func dial(addr string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, append(more, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1), grpc.ForceCodecV2(rawCodec{})))...)
 }
 
 // claims are the names that keep chosen ports from other processes of this project until this one ends.
@@ -214,10 +214,10 @@ func (s *server) autopsy() string {
 }
 
 // connect opens n connections, spread over the members, and has each answer once. The caller closes them.
-func (s *server) connect(n int) (conns, error) {
+func (s *server) connect(n int, more ...grpc.DialOption) (conns, error) {
 	var out conns
 	for i := range n {
-		conn, err := dial(s.members[i%len(s.members)].addr)
+		conn, err := dial(s.members[i%len(s.members)].addr, more...)
 		if err != nil {
 			return out, err
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 // steadyClients are enough that puts by schedule wait for the server and not for a client.
@@ -57,7 +59,9 @@ func (w *workbench) stoppedWatchers() (*result, error) {
 // besideStopped opens the watchers, fills them up, measures, and closes them.
 func (w *workbench) besideStopped(cs conns, d time.Duration) (*outcome, error) {
 	const perConn = 100
-	mute, err := w.s.connect((w.sizes.stopped + perConn - 1) / perConn)
+	// With windows that are given, grpc-go does not open them by itself, up to 16 MB a stream, while bytes arrive that nobody
+	// takes: those watchers would not have stopped.
+	mute, err := w.s.connect((w.sizes.stopped+perConn-1)/perConn, grpc.WithInitialWindowSize(64<<10), grpc.WithInitialConnWindowSize(16<<20))
 	if err != nil {
 		return nil, err
 	}

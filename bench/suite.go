@@ -31,7 +31,7 @@ type sizes struct {
 
 func full() sizes {
 	return sizes{seconds: 8, keys: 500_000, clients: 1000, conns: 100, nodes: 100_000, leaseRate: 10_000, steady: 5000,
-		watchers: 500, puts: 2000, stopped: 1000, revisions: 300_000, repeats: 3, flood: 200_000, calm: 4, idle: 10}
+		watchers: 500, puts: 2000, stopped: 1000, revisions: 300_000, repeats: 3, flood: 200_000, calm: 6, idle: 10}
 }
 
 func quick() sizes {
