@@ -15,7 +15,6 @@ package main
 
 import (
 	"errors"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
