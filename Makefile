@@ -2,7 +2,7 @@
 GO      ?= go
 FUZZ    ?= 10s
 PKGS     = ./...
-RACE     = ./rpc ./wal ./storage ./mvcc ./state ./node ./leader ./watch ./grpcapi ./server
+RACE     = ./internal/arena ./rpc ./wal ./storage ./mvcc ./state ./node ./leader ./watch ./grpcapi ./server ./load/...
 
 .DEFAULT_GOAL := help
 
@@ -45,7 +45,7 @@ bench: ## us and a real etcd in turn on this machine, against the goals: an hour
 	cd bench && $(GO) test . && $(GO) run . -build
 
 rewrite: ## regenerate the expected output of scenario tests: commit it only if you understand every changed line
-	$(GO) test ./mvcc ./state ./leader -rewrite
+	$(GO) test ./mvcc ./state ./leader ./load -rewrite
 
 ci: ## what CI runs
 	scripts/ci
