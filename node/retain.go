@@ -52,6 +52,8 @@ func (k *keeper) tidy() error {
 	now := sample{index: ids.Index(k.h.gauges.applied.Load()), bytes: bytes}
 	if n := len(k.samples); n == 0 || k.samples[n-1].index != now.index {
 		k.samples = append(k.samples, now)
+	} else {
+		k.samples[n-1] = now // the look before came between the index and the bytes
 	}
 	mark, err := k.h.cfg.Engine.Durable()
 	if err != nil {
