@@ -71,10 +71,9 @@ func (k *keeper) tidy() error {
 			return fmt.Errorf("node: the raft log could not let go of entries up to %d: %w", mark.Index, err)
 		}
 	}
-	rests := bytes == k.seen && k.asked < bytes
+	rests := bytes == k.seen && bytes-max(k.durable, k.asked) > restBytes
 	k.seen = bytes
-	behind := bytes - k.durable
-	if behind > limits.LogUnflushedBytes && k.asked <= k.durable || rests && behind > restBytes {
+	if rests || bytes-k.durable > limits.LogUnflushedBytes && k.asked <= k.durable {
 		k.asked = bytes
 		if _, err := k.h.cfg.Engine.AsyncFlush(); err != nil {
 			return fmt.Errorf("node: %w", err)
