@@ -259,6 +259,11 @@ func TestFlood(t *testing.T) {
 	if r := judgeFlood(x); r.Figures["refused"] != 0.3 || r.Figures["failed"] != 0.2 {
 		t.Errorf("refusals told by text: %v refused, %v failed, want 0.3 and 0.2", r.Figures["refused"], r.Figures["failed"])
 	}
+	// The client's own count of refusals is not added to by their texts, which it lists as well.
+	y := &leanReport{Seconds: 1, Operations: 50, Errors: 0, Extra: map[string]float64{"refused": 50}, Samples: []string{"50 x Unknown: etcdserver: too many requests"}}
+	if r := judgeFlood(y); r.Figures["refused"] != 0.5 || r.Figures["failed"] != 0 {
+		t.Errorf("refusals known to the client: %v refused, %v failed, want 0.5 and 0", r.Figures["refused"], r.Figures["failed"])
+	}
 }
 
 func TestFateOf(t *testing.T) {

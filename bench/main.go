@@ -17,6 +17,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,9 +178,15 @@ func buildBoth(o *options) error {
 // install copies a program, as installing does. How a linker writes its output decides how the kernel keeps the file's pages,
 // and with that how much of the program counts as resident memory of a server that has just been built.
 func install(from, to string) error {
-	program, err := os.ReadFile(from)
+	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.WriteFile(to, program, 0o755), os.Remove(from))
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o755)
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
+	// In the small pieces in which unpacking writes; *os.File would let the kernel copy all at once.
+	_, err = io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{in}, make([]byte, 32<<10))
+	return errors.Join(err, out.Close(), in.Close(), os.Remove(from))
 }

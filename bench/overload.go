@@ -79,10 +79,11 @@ func (w *workbench) overload() (*result, error) {
 // offered to the server.
 func judgeFlood(x *leanReport) *result {
 	refusals, failures := x.Extra["refused"], x.Errors
-	for _, text := range x.Samples { // refusals that the client does not know by their code
+	for _, text := range x.Samples { // refusals that the client does not count as such; it lists the texts of both
 		var n float64
 		var code string
-		if _, err := fmt.Sscanf(text, "%f x %s", &n, &code); err == nil && (code == "Unavailable:" || strings.Contains(text, "too many requests")) {
+		known := x.Extra["refused"] > 0 && strings.Contains(text, "too many requests")
+		if _, err := fmt.Sscanf(text, "%f x %s", &n, &code); err == nil && !known && (code == "Unavailable:" || strings.Contains(text, "too many requests")) {
 			refusals, failures = refusals+n, failures-n
 		}
 	}
