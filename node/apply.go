@@ -79,12 +79,12 @@ type applier struct {
 	responses []*raftpb.Message // of storage-apply messages whose entries are all in this batch or before
 	bytes     int               // data of cmds
 	change    *raftpb.ConfChange
-	more      bool // there is housekeeping to do
 	news      bool // reads may wait for the batch: it holds the first entry of a term
+	chores    chores
 }
 
 func newApplier(h *Host, lastAtStart ids.Index) *applier {
-	return &applier{h: h, lastAtStart: lastAtStart, more: true}
+	return &applier{h: h, lastAtStart: lastAtStart, chores: chores{more: true, rest: h.cfg.Clock.NewTimer(0)}}
 }
 
 // deed is what the applier did.
@@ -102,22 +102,11 @@ func (a *applier) work() (did deed, ok bool) {
 	ok = true
 	if messages := a.h.applies.take(); len(messages) > 0 {
 		did, ok = application, a.apply(messages)
-	} else if a.more {
-		did, ok = housekeeping, a.background(limits.ScrubBatchRevs)
+	} else if a.chores.more {
+		did, ok = a.chore()
 	}
 	a.h.reads.release(a.h.gauges.applied.Load())
 	return did, ok
-}
-
-// background does one step of housekeeping of at most max units and reports whether the member may go on.
-func (a *applier) background(max int) bool {
-	more, err := a.h.cfg.Machine.Background(max)
-	if err != nil {
-		a.h.fail(fmt.Errorf("node: housekeeping of the store failed: %w", err))
-		return false
-	}
-	a.more = more
-	return true
 }
 
 // apply puts the entries of the messages into batches. It reports whether the member may go on.
@@ -224,8 +213,7 @@ func (a *applier) machine() bool {
 	}
 	clear(a.waiters)
 	clear(a.results)
-	// As many units as entries, so that a store that never rests is tidied up as fast as it is written.
-	if !a.background(max(limits.ScrubBatchRevs, n)) {
+	if !a.tidy(n) {
 		return false
 	}
 	before := h.gauges.appliedBytes.Load()

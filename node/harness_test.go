@@ -110,7 +110,7 @@ type machine struct {
 	err        error
 	refuse     func(command.Command) error
 	gate       *gate // for batches
-	background func() bool
+	background func(max int) bool
 }
 
 func (m *machine) Applied() storage.Mark { return m.mark }
@@ -139,11 +139,11 @@ func (m *machine) Apply(cmds []command.Command, results []command.Result) error 
 	return nil
 }
 
-func (m *machine) Background(int) (bool, error) {
+func (m *machine) Background(max int) (bool, error) {
 	if m.background == nil {
 		return false, nil
 	}
-	return m.background(), nil
+	return m.background(max), nil
 }
 
 func (m *machine) commands() []command.Command {

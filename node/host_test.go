@@ -381,7 +381,7 @@ func TestBackgroundWorkRunsInTheGapsAndAmongBatches(t *testing.T) {
 	m := newMember(t)
 	var steps []int // batches applied before each step
 	more := 3
-	m.machine.background = func() bool {
+	m.machine.background = func(int) bool {
 		m.machine.mu.Lock()
 		defer m.machine.mu.Unlock()
 		steps = append(steps, m.machine.batches)
@@ -398,6 +398,34 @@ func TestBackgroundWorkRunsInTheGapsAndAmongBatches(t *testing.T) {
 	m.machine.mu.Lock()
 	defer m.machine.mu.Unlock()
 	require.GreaterOrEqual(t, len(steps), 3)
+}
+
+// TestHousekeepingRests checks that a step of housekeeping is followed by nine times its duration without one, unless so
+// much is written meanwhile that it would never catch up.
+func TestHousekeepingRests(t *testing.T) {
+	m := newMember(t)
+	var steps, units atomic.Int64
+	m.machine.background = func(max int) bool {
+		m.clock.Advance(10 * time.Millisecond)
+		units.Store(int64(max))
+		steps.Add(1)
+		return true
+	}
+	m.start().lead()
+	m.until(func() bool { return steps.Load() > 0 })
+	before := steps.Load() // at the start nothing had been done, so nothing rested
+	m.put("a").get()
+	m.put("b").get()
+	require.Equal(t, before, steps.Load(), "a step during the rest")
+	m.clock.Advance(90 * time.Millisecond)
+	m.until(func() bool { return steps.Load() > before })
+	m.put("c").get()
+	require.Equal(t, before+1, steps.Load(), "a step during the second rest")
+	for range 3000 {
+		m.put("d").get()
+	}
+	require.Equal(t, before+2, steps.Load(), "steps while 3,000 entries were applied")
+	require.GreaterOrEqual(t, units.Load(), int64(2000), "as many units as entries")
 }
 
 func TestRefusedMemberChange(t *testing.T) {

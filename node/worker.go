@@ -30,6 +30,8 @@ func (w *worker) run() {
 			ok = w.appendAll()
 		case <-w.h.applies.wake:
 			ok = w.applyAll()
+		case <-w.apply.chores.rest.C:
+			ok = w.applyAll()
 		case <-w.h.life.end:
 			w.last()
 			return

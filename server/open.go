@@ -10,6 +10,7 @@ import (
 
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/member"
 	"quorate.dev/quorate/node"
 	"quorate.dev/quorate/storage"
@@ -25,7 +26,7 @@ type history struct {
 func (s *Server) openStore(context.Context) (err error) {
 	s.startLine()
 	logger := s.logger.Named("storage")
-	s.core.engine, err = storage.Open(s.dir.store, storage.Options{Log: func(msg string, kv ...any) { logger.Sugar().Warnw(msg, kv...) }})
+	s.core.engine, err = storage.Open(s.dir.store, storage.Options{Clock: clock.Real(), Log: func(msg string, kv ...any) { logger.Sugar().Warnw(msg, kv...) }})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -22,6 +23,7 @@ import (
 type fence struct {
 	vfs.FS
 	health *health
+	pacer  *pacer
 }
 
 func (f *fence) file(name string, file vfs.File, err error) (vfs.File, error) {
@@ -44,8 +46,14 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 		return nil, err
 	}
 	file, err := f.FS.Create(name, c)
-	return f.file(name, file, err)
+	if file, err = f.file(name, file, err); err == nil && c == compactionCategory {
+		file.(*fencedFile).pacer = f.pacer
+	}
+	return file, err
 }
+
+// compactionCategory is what the engine calls writes of compactions (v2.1.7, getDiskWriteCategoryForCompaction).
+const compactionCategory = "pebble-compaction"
 
 // settle syncs the directory of a marker, so that what happened in it before comes before what now happens to the marker.
 func (f *fence) settle(name string) error {
@@ -133,8 +141,9 @@ func (f *fence) Unwrap() vfs.FS { return f.FS }
 type fencedFile struct {
 	vfs.File
 	health *health
-	own    bool // in the store's directory
-	fatal  bool // the engine does not survive an error
+	pacer  *pacer // of a compaction's output
+	own    bool   // in the store's directory
+	fatal  bool   // the engine does not survive an error
 }
 
 // change runs a changing operation unless the engine has failed, and makes its error the engine's failure.
@@ -155,6 +164,7 @@ func (f *fencedFile) change(op func() error) error {
 func (f *fencedFile) Write(p []byte) (n int, err error) {
 	err = f.change(func() error { n, err = f.File.Write(p); return err })
 	giveWay()
+	f.pacer.rest()
 	return n, err
 }
 
@@ -163,11 +173,15 @@ func (f *fencedFile) Write(p []byte) (n int, err error) {
 func giveWay() { runtime.Gosched() }
 
 // polite is a file whose reader gives way at every block.
-type polite struct{ vfs.File }
+type polite struct {
+	vfs.File
+	pacer *pacer // of a compaction's input
+}
 
 // ReadAt implements vfs.File.
 func (f polite) ReadAt(p []byte, off int64) (int, error) {
 	giveWay()
+	f.pacer.rest()
 	return f.File.ReadAt(p, off)
 }
 
@@ -177,7 +191,11 @@ func (f *fence) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
 	if err != nil || !strings.HasSuffix(name, ".sst") {
 		return file, err
 	}
-	return polite{file}, nil
+	p := polite{File: file}
+	if slices.Contains(o, vfs.SequentialReadsOption) { // only compactions ask for that
+		p.pacer = f.pacer
+	}
+	return p, nil
 }
 
 // WriteAt implements vfs.File.

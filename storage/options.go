@@ -37,10 +37,10 @@ func spanEnd(start []byte) []byte {
 
 // pebbleOptions maps our options to the engine's. Numbers that are not our options are chosen for this load: keys that
 // arrive almost in order, values that are mostly served from memory above, one writer.
-func pebbleOptions(o Options, h *health) *pebble.Options {
+func pebbleOptions(o Options, h *health, pace *pacer) *pebble.Options {
 	p := &pebble.Options{
 		Comparer:   comparer,
-		FS:         &fence{FS: o.FS, health: h},
+		FS:         &fence{FS: o.FS, health: h, pacer: pace},
 		DisableWAL: true,
 		ReadOnly:   o.ReadOnly,
 		// The engine takes memtables out of the cache's budget; give them back.

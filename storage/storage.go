@@ -27,6 +27,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/clock"
 )
 
 // Mark names the raft entry up to which the data is complete. The zero Mark covers nothing.
@@ -58,6 +59,8 @@ type Options struct {
 	MemTableBytes int64
 	// ReadOnly opens an existing store without changing it. Commit, Flush and Checkpoint are refused.
 	ReadOnly bool
+	// Clock makes compactions rest between blocks, so that they take a part of a processor only; nil lets them run.
+	Clock clock.Clock
 	// Log receives rare messages of the engine that are not failures; nil drops them. It must not block.
 	Log func(msg string, kv ...any)
 }
@@ -68,6 +71,7 @@ type Engine struct {
 	dir      string
 	lock     *pebble.Lock
 	health   *health
+	pacer    *pacer
 	readOnly bool
 
 	// mu makes Applied and Freeze agree with the data: it is held while a batch becomes visible and its mark is recorded.
@@ -104,7 +108,7 @@ func Open(dir string, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage: cannot lock %s: another process has this store open, or the directory is not writable; stop that process or choose another data directory: %w", dir, err)
 	}
-	e := &Engine{dir: dir, lock: lock, readOnly: o.ReadOnly, health: newHealth(dir, o.Log)}
+	e := &Engine{dir: dir, lock: lock, readOnly: o.ReadOnly, health: newHealth(dir, o.Log), pacer: newPacer(o.Clock)}
 	e.unflushedLimit = unflushedTables * uint64(o.MemTableBytes)
 	err = e.open(o)
 	if err == nil {
@@ -114,7 +118,7 @@ func Open(dir string, o Options) (*Engine, error) {
 }
 
 func (e *Engine) open(o Options) error {
-	opts := pebbleOptions(o, e.health)
+	opts := pebbleOptions(o, e.health, e.pacer)
 	opts.Lock = e.lock
 	gate := newGate()
 	opts.Experimental.CompactionScheduler = gate
@@ -122,6 +126,9 @@ func (e *Engine) open(o Options) error {
 		return fmt.Errorf("storage: open %s: %w", e.dir, err)
 	}
 	gate.open()
+	if e.pacer != nil {
+		e.pacer.db.Store(e.db)
+	}
 	if err := e.load(); err != nil {
 		return errors.Join(err, e.closePebble())
 	}
@@ -357,6 +364,7 @@ func (e *Engine) CloseDirty() error { return errors.Join(e.closePebble(), e.lock
 // closePebble closes the engine. One that has failed is left as it is: its background goroutines may have ended in the
 // middle of their work, and to wait for them would be to wait for ever. Its file handles and its lock go with the process.
 func (e *Engine) closePebble() error {
+	e.pacer.stop()
 	if err := e.health.Err(); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ var mayImport = map[string][]string{
 	"member":  {"ids", "fault", "storage"},
 	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant"},
 
-	"storage":         {"ids"},
+	"storage":         {"ids", "internal/clock"},
 	"wal":             {"ids"},
 	"internal/etcddb": {"storage"},
 	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant"},
