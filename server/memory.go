@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -21,8 +22,13 @@ func garbagePercent(live, scanned uint64) int {
 	return max(1, int(max(scanned, garbageFloor)*100/live))
 }
 
-// calm is how long no collection must have been necessary before unused memory goes back to the system.
-const calm = 3 * time.Second
+const (
+	// calm is how long no collection must have been necessary before unused memory goes back to the system.
+	calm = 3 * time.Second
+	// calmGarbage is how much must have been allocated since then for it to be done again. Less than garbageFloor, because
+	// what the engine does after the work of clients would leave that much behind.
+	calmGarbage = 24 << 20
+)
 
 // paceCollector sets the collector's pace after every collection from then on, and gives memory back when the work ends. With
 // Go's own setting the heap may grow to twice what is live, which for a store that keeps its values in memory is a second copy
@@ -32,10 +38,16 @@ func paceCollector() {
 		return
 	}
 	var ours atomic.Bool // the next collection is that of the timer
-	idle := time.AfterFunc(calm, func() {
-		ours.Store(true)
-		debug.FreeOSMemory()
-		releaseProgram()
+	var freed uint64     // bytes allocated before memory was given back
+	var idle *time.Timer
+	idle = time.AfterFunc(math.MaxInt64, func() {
+		if allocated := allocatedBytes(); allocated-freed >= calmGarbage || freed == 0 {
+			ours.Store(true)
+			debug.FreeOSMemory()
+			releaseProgram()
+			freed = allocatedBytes()
+		}
+		idle.Reset(calm)
 	})
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/total:bytes"}}
 	var next func()
@@ -50,4 +62,11 @@ func paceCollector() {
 		runtime.AddCleanup(sentinel, func(struct{}) { next() }, struct{}{})
 	}
 	next()
+}
+
+// allocatedBytes is what has been allocated since the start of the process.
+func allocatedBytes() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }

@@ -5,6 +5,7 @@ import (
 	"runtime"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 )
 
 // comparer orders keys by their bytes. It calls all keys of BucketKey versions of one thing, because the engine keeps the
@@ -61,6 +62,9 @@ func pebbleOptions(o Options, h *health, pace *pacer) *pebble.Options {
 		return pebble.SpanPolicy{}, spanEnd(start), nil
 	}
 	p.Experimental.EnableColumnarBlocks = func() bool { return true }
+	// Only compactions open a file for reading it through; the fence knows them by that.
+	p.Local.ReadaheadConfig = new(pebble.ReadaheadConfig)
+	p.Local.ReadaheadConfig.Set(objstorageprovider.FadviseSequential, objstorageprovider.SysReadahead)
 	// Two shards are enough for one writer and readers that seldom come here; each costs a goroutine.
 	p.Experimental.FileCacheShards = 2
 	p.TargetFileSizes[0] = 8 << 20 // each level down doubles it

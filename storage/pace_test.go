@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -111,5 +112,42 @@ func TestCloseEndsRests(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("Close waits for a compaction that rests")
+	}
+}
+
+// TestReadersDoNotRest checks that who reads all of a file does not wait as a compaction does.
+func TestReadersDoNotRest(t *testing.T) {
+	c := &restClock{Manual: clock.NewManual(time.Unix(1e9, 0))}
+	dir := t.TempDir()
+	e, err := Open(dir, Options{Clock: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, r := e.NewBatch(), rand.New(rand.NewPCG(1, 2))
+	for i := range 4000 {
+		value := make([]byte, 1000)
+		for j := range value {
+			value[j] = byte(r.Uint32())
+		}
+		b.Set(fmt.Appendf(nil, "a%05d", i), value)
+	}
+	if err := e.Commit(b, mark(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e, err = Open(dir, Options{Clock: c}); err != nil {
+		t.Fatal(err)
+	}
+	before := c.rests.Load()
+	if n := len(dump(t, e)); n < 4000 {
+		t.Errorf("%d records", n)
+	}
+	if n := c.rests.Load() - before; n != 0 {
+		t.Errorf("a reader rested %d times", n)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
