@@ -16,6 +16,9 @@ type ranked struct {
 // smallGroup is how many entries are sorted by whole keys at once.
 const smallGroup = 12
 
+// largeGroup is from how many entries on they are sorted without comparing them.
+const largeGroup = 1024
+
 // sort puts entries into the order of their keys.
 func (d *data) sort(ids []keyID) {
 	if slices.IsSortedFunc(ids, d.compare) {
@@ -42,9 +45,13 @@ func (d *data) rank(all []ranked, depth int) {
 		all[i].part = part(d.key(d.entry(all[i].id)), depth)
 		sorted = sorted && (i == 0 || all[i-1].part <= all[i].part)
 	}
-	if !sorted {
-		// Equal ones stay in the order in which they were made, so that their keys are read as they lie in memory.
-		slices.SortFunc(all, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.part, b.part), cmp.Compare(a.id, b.id)) })
+	// Equal ones stay in the order in which they were made, so that their keys are read as they lie in memory.
+	switch {
+	case sorted:
+	case len(all) < largeGroup:
+		slices.SortStableFunc(all, func(a, b ranked) int { return cmp.Compare(a.part, b.part) })
+	default:
+		distribute(all)
 	}
 	for from := 0; from < len(all); {
 		to := from + 1
@@ -59,6 +66,36 @@ func (d *data) rank(all []ranked, depth int) {
 			d.rank(equal, depth+8)
 		}
 		from = to
+	}
+}
+
+// distribute sorts entries by their parts and leaves equal ones in their order: a radix sort, least significant byte first,
+// which passes over bytes that all parts have in common. It takes memory as large as the entries.
+func distribute(all []ranked) {
+	var counts [8][256]uint32
+	for i := range all {
+		for b := range counts {
+			counts[b][byte(all[i].part>>(8*b))]++
+		}
+	}
+	from, to := all, make([]ranked, len(all))
+	for b := range counts {
+		if counts[b][byte(all[0].part>>(8*b))] == uint32(len(all)) {
+			continue
+		}
+		at := uint32(0)
+		for v, n := range counts[b] {
+			counts[b][v], at = at, at+n
+		}
+		for i := range from {
+			v := byte(from[i].part >> (8 * b))
+			to[counts[b][v]] = from[i]
+			counts[b][v]++
+		}
+		from, to = to, from
+	}
+	if &from[0] != &all[0] {
+		copy(all, from)
 	}
 }
 

@@ -135,6 +135,9 @@ func (l *loader) finish() {
 		if v := l.s.data.head(l.s.data.entry(id)); v.live() {
 			live = append(live, id)
 			l.s.stats.LiveBytes += v.size()
+			if v.lease != 0 {
+				l.s.disk.leased = append(l.s.disk.leased, id)
+			}
 		} else {
 			dead = append(dead, id)
 		}
@@ -144,17 +147,14 @@ func (l *loader) finish() {
 	l.s.dead.build(dead)
 }
 
-// Leases calls f for every key that has a lease, in key order, so that a lease table can be filled after Open. The key is
-// valid until the store is gone.
+// Leases calls f once for every key that had a lease at Open, in key order, so that a lease table can be filled then. The key
+// is valid until the store is gone. A second call finds none.
 func (s *Store) Leases(f func(id ids.LeaseID, key []byte)) {
-	var c cursor
-	c.seek(s.data, s.live.root, "")
-	for key := c.next(); key != 0; key = c.next() {
-		e := s.data.entry(key)
-		if id := s.data.head(e).lease; id != 0 {
-			f(id, bytesOf(s.data.key(e)))
-		}
+	for _, id := range s.disk.leased {
+		e := s.data.entry(id)
+		f(s.data.head(e).lease, bytesOf(s.data.key(e)))
 	}
+	s.disk.leased = nil
 }
 
 // cold says what Warm has still to look at: the records of revisions from next to end, which were on disk at Open.

@@ -35,8 +35,9 @@ type Store struct {
 // disk is the engine as the writer uses it.
 type disk struct {
 	storage.Reader
-	key  []byte // the engine key being written, kept for its memory
-	cold cold
+	key    []byte // the engine key being written, kept for its memory
+	cold   cold
+	leased []keyID // keys that had a lease when the store was opened, until Leases
 }
 
 // Stats counts what a store holds.

@@ -30,6 +30,16 @@ const (
 	calmGarbage = 24 << 20
 )
 
+// startPercent is the GOGC while a store is opened. Nearly all that is allocated then stays.
+const startPercent = 400
+
+// hurryCollector lets the collector do little while a store is opened, until paceCollector. An operator's GOGC is respected.
+func hurryCollector() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(startPercent)
+	}
+}
+
 // paceCollector sets the collector's pace after every collection from then on, and gives memory back when the work ends. With
 // Go's own setting the heap may grow to twice what is live, which for a store that keeps its values in memory is a second copy
 // of the data. An operator's GOGC is respected. It is for a process that is nothing but this server.

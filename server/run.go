@@ -78,12 +78,13 @@ func Run(p Process) int {
 }
 
 func (p *Process) serve(c *config.Config, logger *zap.Logger) int {
+	hurryCollector()
 	s, err := Start(context.Background(), c, logger)
 	if err != nil {
 		p.complain(logger, c, "failed to start", err)
 		return exitFailure
 	}
-	paceCollector() // from now on: while the index is built, collecting often would only slow the start
+	paceCollector()
 	releaseProgram()
 	logger.Info("notifying init daemon")
 	if told, err := notifyInit("READY=1"); err != nil {
