@@ -11,7 +11,7 @@ import (
 type pacer struct {
 	r     *run
 	table schedule
-	timer *clock.Timer
+	timer *clock.Timer // nil until the pacer waits; armed only while it does
 	sent  int64
 	late  int64
 	dirty []*line
@@ -19,8 +19,7 @@ type pacer struct {
 
 // pace sends the requests of an open loop on schedule, and returns when all that were sent have completed.
 func (r *run) pace(ctx context.Context) {
-	p := pacer{r: r, table: newSchedule(&r.o.Shape), timer: r.o.Clock.NewTimer(time.Hour)}
-	p.timer.Stop() // armed only while the pacer waits
+	p := pacer{r: r, table: newSchedule(&r.o.Shape)}
 	p.run(ctx)
 	p.flush()
 	r.tickets.late = p.late
@@ -98,7 +97,7 @@ func (p *pacer) slot(ctx context.Context) *slot {
 	p.flush()
 	var end <-chan time.Time
 	if d := p.r.o.Shape.Duration; d > 0 {
-		p.timer.Reset(d - p.r.now())
+		p.arm(d - p.r.now())
 		defer p.timer.Stop()
 		end = p.timer.C
 	}
@@ -113,11 +112,21 @@ func (p *pacer) slot(ctx context.Context) *slot {
 }
 
 func (p *pacer) wait(ctx context.Context, d time.Duration) {
-	p.timer.Reset(d)
+	p.arm(d)
 	defer p.timer.Stop()
 	select {
 	case <-p.timer.C:
 	case <-ctx.Done():
 	case <-p.r.stop.ended:
 	}
+}
+
+// arm starts the pacer's timer. It is never armed for nothing, not even for a moment: whoever moves the clock by hand takes an armed
+// timer for a pacer that waits.
+func (p *pacer) arm(d time.Duration) {
+	if p.timer == nil {
+		p.timer = p.r.o.Clock.NewTimer(d)
+		return
+	}
+	p.timer.Reset(d)
 }
