@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +65,7 @@ func TestNames(t *testing.T) {
 			names[j.name], before[j.name] = true, true
 		}
 	}
-	for _, g := range goals {
+	for _, g := range slices.Concat(goals, clusterGoals) {
 		if !names[g.job] {
 			t.Errorf("the goal %q is of the job %q, which does not exist", g.row, g.job)
 		}

@@ -112,6 +112,7 @@ func (r *report) markdown() string {
 func (r *report) goals(b *strings.Builder) {
 	b.WriteString("## Goals\n\n| row | etcd | quorate | ratio | goal | reached |\n|---|---|---|---|---|---|\n")
 	reached, counted := 0, 0
+	goals := goalsOf(r.Members)
 	for i := range goals {
 		g := &goals[i]
 		v := g.judge(r.over(g.job, "quorate", g.figure), r.over(g.job, "etcd", g.figure))
