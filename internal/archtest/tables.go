@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"load":              {"load/lean", "wire", "internal/clock"},
 	"cmd/quorate":       {"server", "config", "load"},
 	"internal/archtest": {},
+	"internal/check":    {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
 }
 
