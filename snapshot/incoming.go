@@ -1,0 +1,244 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"quorate.dev/quorate/ids"
+)
+
+// Fetch asks the member that has a snapshot for a file from an offset on, and returns what Serve writes there.
+type Fetch func(ctx context.Context, name, file string, from int64) (io.ReadCloser, error)
+
+// ErrBusy says that another snapshot is being received.
+var ErrBusy = errors.New("snapshot: another snapshot is being received")
+
+// Receive takes in the snapshot that the manifest describes and returns when it is whole and durable. Files that have arrived
+// before are not asked for again, and those that have arrived in part from there on. Errors: ErrBusy; the manifest is damaged,
+// somebody cannot send, a file is not what the manifest says, or the disk failed. What has arrived stays.
+func (d *Depot) Receive(ctx context.Context, manifest []byte, fetch Fetch) error {
+	if !d.taking.TryLock() {
+		return ErrBusy
+	}
+	defer d.taking.Unlock()
+	m, err := decodeManifest(manifest)
+	if err != nil {
+		return err
+	}
+	if err := d.clear(func(name string) bool { return name == m.Name }); err != nil { // the newest one is what is needed
+		return err
+	}
+	dir := d.path(incomingDir, m.Name)
+	if _, err := d.o.FS.Stat(d.o.FS.PathJoin(dir, manifestTo)); err == nil {
+		return nil // whole since an earlier time
+	}
+	if err := makeDir(d.o.FS, d.o.FS.PathJoin(dir, filesDir)); err != nil {
+		return fmt.Errorf("snapshot: make %s: %w", dir, err)
+	}
+	for i := range m.Files {
+		if err := d.receiveFile(ctx, m, &m.Files[i], fetch); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(d.o.FS, d.o.FS.PathJoin(dir, filesDir)); err != nil {
+		return fmt.Errorf("snapshot: sync %s: %w", dir, err)
+	}
+	return d.writeManifest(dir, manifest)
+}
+
+// clear removes what was received, but for what is to stay.
+func (d *Depot) clear(stays func(name string) bool) error {
+	names, err := d.o.FS.List(d.path(incomingDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, name := range names {
+		if !stays(name) {
+			err = errors.Join(err, d.o.FS.RemoveAll(d.path(incomingDir, name)))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot: remove what was received before: %w", err)
+	}
+	return nil
+}
+
+// receiveFile makes a file whole and durable.
+func (d *Depot) receiveFile(ctx context.Context, m *Manifest, want *File, fetch Fetch) error {
+	path := d.path(incomingDir, m.Name, filesDir, want.Name)
+	have, err := d.here(path, want)
+	if err != nil || have < 0 {
+		return err
+	}
+	if err := d.fetchFile(ctx, m, want, path, have, fetch); err != nil {
+		return err
+	}
+	size, sum, err := d.sum(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("snapshot: read back %s: %w", path, err)
+	case size != want.Size || sum != want.Sum:
+		_ = d.o.FS.Remove(path) // it would never become right
+		return fmt.Errorf("snapshot: file %s arrived with %d bytes and checksum %08x where the manifest has %d and %08x", want.Name, size, sum, want.Size, want.Sum)
+	}
+	return nil
+}
+
+// here says how many bytes of a file have arrived: -1 when it is whole.
+func (d *Depot) here(path string, want *File) (int64, error) {
+	info, err := d.o.FS.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("snapshot: %w", err)
+	case info.Size() < want.Size:
+		return info.Size(), nil
+	}
+	if size, sum, err := d.sum(path); err == nil && size == want.Size && sum == want.Sum {
+		return -1, nil
+	}
+	if err := d.o.FS.Remove(path); err != nil {
+		return 0, fmt.Errorf("snapshot: remove a damaged file: %w", err)
+	}
+	return 0, nil
+}
+
+// fetchFile appends what is missing of a file, and makes it durable.
+func (d *Depot) fetchFile(ctx context.Context, m *Manifest, want *File, path string, have int64, fetch Fetch) (err error) {
+	body, err := fetch(ctx, m.Name, want.Name, have)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	f, err := d.o.FS.OpenReadWrite(path, writes)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	at := have
+	err = readChunks(body, func(chunk []byte) error {
+		if at+int64(len(chunk)) > want.Size {
+			return fmt.Errorf("snapshot: file %s has more than the %d bytes that the manifest says", want.Name, want.Size)
+		}
+		n, err := f.WriteAt(chunk, at)
+		if at += int64(n); err != nil {
+			return fmt.Errorf("snapshot: write %s: %w", path, err)
+		}
+		return nil
+	})
+	// What has arrived is kept, also when the rest has not.
+	if syncing := f.Sync(); syncing != nil {
+		err = errors.Join(err, fmt.Errorf("snapshot: sync %s: %w", path, syncing))
+	}
+	return err
+}
+
+// writeManifest says that everything in dir is whole.
+func (d *Depot) writeManifest(dir string, manifest []byte) error {
+	to := d.o.FS.PathJoin(dir, manifestTo)
+	f, err := d.o.FS.Create(to+".new", writes)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	_, err = f.Write(bytes.Clone(manifest)) // a file may change what it is given; the caller's bytes are its own
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = errors.Join(d.o.FS.Rename(to+".new", to), syncDir(d.o.FS, dir))
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot: write %s: %w", to, err)
+	}
+	return nil
+}
+
+// Install makes it durable that the received snapshot at this position takes the place of the store at the next start.
+func (d *Depot) Install(meta *raftpb.SnapshotMetadata) error {
+	name := nameOf(ids.Index(meta.GetIndex()), ids.Term(meta.GetTerm()))
+	from := d.path(incomingDir, name)
+	if _, err := d.o.FS.Stat(d.o.FS.PathJoin(from, manifestTo)); err != nil {
+		return fmt.Errorf("snapshot: %s is to be installed and was not received: %w", name, err)
+	}
+	err := d.o.FS.RemoveAll(d.path(installDir))
+	if err == nil {
+		err = d.o.FS.Rename(from, d.path(installDir))
+	}
+	// The new place first: a crash between the two must not leave it in neither.
+	if err = errors.Join(err, syncDir(d.o.FS, d.o.Dir), syncDir(d.o.FS, d.path(incomingDir))); err != nil {
+		return fmt.Errorf("snapshot: install %s: %w", name, err)
+	}
+	return nil
+}
+
+// Pending returns the manifest of the snapshot that is to take the place of the store in dir, nil when there is none.
+func Pending(files vfs.FS, dir string) (*Manifest, error) {
+	f, err := files.Open(files.PathJoin(dir, installDir, manifestTo))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, manifestBytes+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("snapshot: read the manifest to install: %w", err)
+	}
+	return decodeManifest(b)
+}
+
+// Swap puts the files of the pending snapshot in the place of the store. The log must already continue after the snapshot. It
+// may be interrupted anywhere and repeated.
+func Swap(files vfs.FS, dir, store string) error {
+	install := files.PathJoin(dir, installDir)
+	fresh, old := files.PathJoin(install, filesDir), store+".old"
+	if _, err := files.Stat(fresh); err == nil { // else an earlier try came further
+		if _, err := files.Stat(store); err == nil {
+			if err := errors.Join(files.RemoveAll(old), files.Rename(store, old)); err != nil {
+				return fmt.Errorf("snapshot: put the old store away: %w", err)
+			}
+		}
+		if err := errors.Join(files.Rename(fresh, store), syncDir(files, files.PathDir(store)), syncDir(files, install)); err != nil {
+			return fmt.Errorf("snapshot: put the new store in place: %w", err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	// The manifest goes last: as long as it is there, all of this is repeated.
+	if err := errors.Join(files.RemoveAll(old), files.Remove(files.PathJoin(install, manifestTo)), syncDir(files, install)); err != nil {
+		return fmt.Errorf("snapshot: remove the old store: %w", err)
+	}
+	if err := errors.Join(files.RemoveAll(install), syncDir(files, dir)); err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	return nil
+}
+
+func syncDir(files vfs.FS, dir string) error {
+	d, err := files.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// makeDir creates dir and its missing parents, and syncs every directory that got a new entry.
+func makeDir(files vfs.FS, dir string) error {
+	if _, err := files.Stat(dir); err == nil {
+		return nil
+	}
+	parent := files.PathDir(dir)
+	if parent != dir && parent != "." {
+		if err := makeDir(files, parent); err != nil {
+			return err
+		}
+	}
+	if err := files.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(files, parent)
+}
