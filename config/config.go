@@ -26,10 +26,11 @@ import (
 // Versions that this build reports. Clients switch behaviour on EtcdVersion, so it names the release whose behaviour we
 // reproduce; Version is our own.
 const (
-	Version        = "0.1.0" // of this program
-	EtcdVersion    = "3.7.3" // the etcd release we are compatible with
-	ClusterVersion = "3.7.0" // the cluster version that a fresh cluster of this build decides on
-	StorageVersion = "3.7.0" // the storage schema version reported by Status and /version
+	Version           = "0.1.0" // of this program
+	EtcdVersion       = "3.7.3" // the etcd release we are compatible with
+	MinClusterVersion = "3.0.0" // the oldest release that may be a member of the same cluster
+	ClusterVersion    = "3.7.0" // the cluster version that a fresh cluster of this build decides on
+	StorageVersion    = "3.7.0" // the storage schema version reported by Status and /version
 )
 
 // Names and values that other packages compare with.
@@ -62,6 +63,7 @@ type Config struct {
 	Cluster Cluster
 	Raft    Raft
 	Store   Store
+	Checks  Checks
 	RPC     RPC
 	HTTP    HTTP
 	Log     Log
@@ -105,6 +107,15 @@ type Raft struct {
 	HeartbeatMillis uint64 // one tick, milliseconds
 	ElectionMillis  uint64 // milliseconds
 	PreVote         bool
+	TickAdvance     bool   // the first election after a start comes early
+	SnapshotCount   uint64 // applied entries that come together before those that others hardly need are let go of
+	CatchUp         uint64 // applied entries kept for others
+}
+
+// Checks holds how often the leader compares the members' data.
+type Checks struct {
+	Every       time.Duration // all of it; 0 never
+	Compactions time.Duration // what was hashed at compactions
 }
 
 // Store holds the bounds and duties of the store.

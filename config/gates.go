@@ -17,9 +17,9 @@ type Gate struct {
 
 // The gates of etcd v3.7 (server/features/etcd_features.go).
 var gates = []Gate{
-	{"CompactHashCheck", false, false, Later, "the leader compares the hashes that members compute at compactions"},
+	{"CompactHashCheck", false, true, Active, "the leader compares the hashes that members compute at compactions; on here, because they are computed anyway"},
 	{"FastLeaseKeepAlive", true, true, NoEffect, "keep-alives never wait for the applied index here"},
-	{"InitialCorruptCheck", false, false, Later, "compare data with the other members before serving"},
+	{"InitialCorruptCheck", false, false, Active, "compare data with the other members before serving"},
 	{"LeaseCheckpoint", false, false, Active, "the leader records remaining TTLs of long leases"},
 	{"LeaseCheckpointPersist", false, false, NoEffect, "recorded remaining TTLs are always stored"},
 	{"PriorityRequest", false, false, NoEffect, "lease revocations have their own bound here"},

@@ -1,7 +1,7 @@
 package config
 
 const (
-	whyMembers   = "clusters of several members are not supported yet"
+	whyMembers   = "members are not compared or caught up by this setting yet"
 	whyDiscovery = "discovery of other members is not supported yet, and starting alone could split a cluster"
 	whyJoin      = "joining a cluster is not supported yet, and starting alone could split it"
 )
@@ -11,7 +11,7 @@ func clusterRows() []Setting {
 		{Name: "initial-advertise-peer-urls", Kind: URLs, Default: defaultPeerURL, Help: "Addresses of this member for the other members.",
 			at: func(c *Config) any { return &c.Cluster.AdvertisePeer }},
 		{Name: "initial-cluster", Default: DefaultName + "=" + defaultPeerURL, Help: "Members of a new cluster, as name=peer-URL pairs.",
-			More: "When not set, it follows from --name and --initial-advertise-peer-urls. Only a cluster of this one member can be started so far; with existing data the setting is ignored.",
+			More: "When not set, it follows from --name and --initial-advertise-peer-urls. With existing data the setting is ignored.",
 			at:   func(c *Config) any { return &c.Cluster.Initial }},
 		{Name: "initial-cluster-state", Kind: Choice, Default: StateNew, Choices: []string{StateNew, StateExisting},
 			Help: "Whether to found a new cluster or to join an existing one.",

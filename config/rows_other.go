@@ -45,8 +45,12 @@ func tracingRows() []Setting {
 
 func featureRows() []Setting {
 	return []Setting{
-		{Name: "corrupt-check-time", Kind: Duration, Default: "0s", State: Later, Why: whyMembers, Help: "Time between comparisons of data with other members."},
-		{Name: "compact-hash-check-time", Kind: Duration, Default: "1m0s", State: Later, Why: whyMembers, Help: "Time between comparisons of compaction hashes; above 0."},
+		{Name: "corrupt-check-time", Kind: Duration, Default: "0s", Help: "Time between comparisons of all data with the other members; 0 switches them off.",
+			More: "Each member reads its whole store for it.",
+			at:   func(c *Config) any { return &c.Checks.Every }},
+		{Name: "compact-hash-check-time", Kind: Duration, Default: "1m0s", Help: "Time between comparisons of the hashes that members compute at compactions; above 0.",
+			More: "On unless --feature-gates=CompactHashCheck=false.",
+			at:   func(c *Config) any { return &c.Checks.Compactions }},
 		{Name: "compaction-batch-limit", Kind: Int, Default: "0", State: NoEffect, Why: "compaction adapts its own pace",
 			Help: "Most revisions removed in one batch; 0 means 1000."},
 		{Name: "compaction-sleep-interval", Kind: Duration, Default: "0s", State: NoEffect, Why: "compaction yields to writes by itself",

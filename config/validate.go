@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -180,9 +181,6 @@ func (c *Config) CheckFounding() error {
 	}
 	own, ok := members[c.Member.Name]
 	switch {
-	case len(members) > 1:
-		return fmt.Errorf("--initial-cluster %q names %d members: %s, and starting alone could split the cluster; name only this member (%s=%s)",
-			c.Cluster.Initial, len(members), whyMembers, c.Member.Name, joinURLs(c.Cluster.AdvertisePeer))
 	case !ok:
 		return fmt.Errorf("--initial-cluster %q does not include this member %q: add %s=%s or change --name",
 			c.Cluster.Initial, c.Member.Name, c.Member.Name, joinURLs(c.Cluster.AdvertisePeer))
@@ -191,6 +189,27 @@ func (c *Config) CheckFounding() error {
 			pairsOf(c.Member.Name, own), joinURLs(c.Cluster.AdvertisePeer))
 	}
 	return nil
+}
+
+// Founder is a member of a new cluster, as --initial-cluster names it.
+type Founder struct {
+	Name     string
+	PeerURLs []string // sorted
+}
+
+// Founders are the members that --initial-cluster names, by name.
+func (c *Config) Founders() ([]Founder, error) {
+	members, err := parseCluster(c.Cluster.Initial)
+	if err != nil {
+		return nil, fmt.Errorf("--initial-cluster %q: %w", c.Cluster.Initial, err)
+	}
+	var out []Founder
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		urls := URLStrings(members[name])
+		slices.Sort(urls)
+		out = append(out, Founder{Name: name, PeerURLs: urls})
+	}
+	return out, nil
 }
 
 func pairsOf(name string, urls []url.URL) string {
@@ -243,8 +262,8 @@ func (c *Config) checkTimes() error {
 			return fmt.Errorf("--%s %s is negative: use a duration of at least 0", table[i].Name, table[i].get(c))
 		}
 	}
-	if c.inactive["compact-hash-check-time"] == "0s" {
-		return errors.New("--compact-hash-check-time must be >0 (set to 0s)")
+	if c.Checks.Compactions <= 0 {
+		return fmt.Errorf("--compact-hash-check-time must be >0 (set to %s)", c.Checks.Compactions)
 	}
 	return nil
 }

@@ -161,6 +161,11 @@ func (s *store) RenewAsync(id ids.LeaseID, done func(int64, error)) {
 	done(0, fault.LeaseNotFound)
 }
 
+// TimeToLive is never asked: this member leads.
+func (s *store) TimeToLive(_ *pb.LeaseTimeToLiveRequest, done func(*pb.LeaseTimeToLiveResponse, error)) {
+	done(nil, fault.LeaderChanged)
+}
+
 func (s *store) Remaining(id ids.LeaseID) (left time.Duration, granted int64, ok, leading bool) {
 	l, ok := s.View().Leases.Get(id)
 	return time.Duration(l.TTL)*time.Second - time.Millisecond, l.TTL, ok, s.leader.Load() == uint64(memberID)

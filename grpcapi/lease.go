@@ -123,13 +123,28 @@ func (v *Services) handleTimeToLive(c *rpc.Call, req *etcdserverpb.LeaseTimeToLi
 		left, granted, ok, leading := v.Leases.Remaining(id)
 		switch {
 		case !leading:
-			c.Fail(statusOf(fault.LeaderChanged))
+			v.askTimeToLive(c, req, resp)
 			return
 		case ok:
 			resp.TTL, resp.GrantedTTL = int64(left/time.Second), granted
 			if req.Keys {
 				resp.Keys = view.Leases.Keys(id)
 			}
+		}
+		replyProto(c, resp)
+	})
+}
+
+// askTimeToLive answers with what the leader says. resp says that there is no such lease.
+func (v *Services) askTimeToLive(c *rpc.Call, req *etcdserverpb.LeaseTimeToLiveRequest, resp *etcdserverpb.LeaseTimeToLiveResponse) {
+	v.Leases.TimeToLive(req, func(told *etcdserverpb.LeaseTimeToLiveResponse, err error) {
+		switch {
+		case err == nil:
+			told.Header = resp.Header
+			resp = told
+		case !errors.Is(err, fault.LeaseNotFound):
+			c.Fail(statusOf(err))
+			return
 		}
 		replyProto(c, resp)
 	})

@@ -55,6 +55,9 @@ type Leases interface {
 	// Remaining is the time that the lease still lives, and the TTL it was granted, seconds. ok is false when there is no
 	// such lease, leading when this member does not know, since it does not lead.
 	Remaining(id ids.LeaseID) (left time.Duration, granted int64, ok, leading bool)
+	// TimeToLive asks the leader, which is another member, and calls done exactly once with its answer, which has no header,
+	// or with fault.LeaseNotFound.
+	TimeToLive(req *etcdserverpb.LeaseTimeToLiveRequest, done func(*etcdserverpb.LeaseTimeToLiveResponse, error))
 }
 
 // Compactions knows what became of past compactions.

@@ -339,7 +339,7 @@ func TestCluster(t *testing.T) {
 	if s.barriers.Load() != 1 {
 		t.Fatalf("%d barriers", s.barriers.Load())
 	}
-	const later = "quorate: this version runs clusters of one member and cannot change the membership"
+	const later = "quorate: this version cannot change the members of a running cluster"
 	add := func(urls ...string) error {
 		_, err := c.MemberAdd(t.Context(), &pb.MemberAddRequest{PeerURLs: urls})
 		return err

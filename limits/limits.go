@@ -39,11 +39,16 @@ const (
 	LogSegmentBytes      = 64_000_000
 	RaftMessageBytes     = 1 << 20   // raft's MaxSizePerMsg, bytes
 	RaftInflight         = 512       // raft's MaxInflightMsgs
+	RaftInflightBytes    = 32 << 20  // entries sent to one member and not answered, bytes (raft's MaxInflightBytes)
+	PeerQueueMessages    = 4096      // messages waiting for one stream to one member
+	PeerQueueBytes       = 64 << 20  // bytes of those messages
+	PeerMessageBytes     = 512 << 20 // one message of another member, bytes
 	LogRetainedEntries   = 5000      // entries kept in memory for followers behind the applied index
 	LogRetainedBytes     = 16 << 20  // bytes of those entries; whichever bound is reached first counts
 	LogUnflushedBytes    = 64 << 20  // log beyond the engine's durable mark before a flush is asked for, bytes
 	ProposalsPending     = 1 << 16   // proposals and reads accepted and not answered before TooManyRequests
 	ProposalPendingBytes = 256 << 20 // bytes of those proposals
+	ChangesPending       = 64        // changes of membership accepted and not answered before TooManyRequests
 	ApplyOutstanding     = 16 << 20  // bytes of committed entries handed to the apply queue and not applied
 )
 
@@ -71,6 +76,11 @@ const (
 	QuotaBytesSuggested = 8 << 30 // above this etcd warns
 	QuotaCostPut        = 256     // charged per put besides key and value, bytes
 	QuotaCostLease      = 64      // charged per lease grant, bytes
+)
+
+// Failures.
+const (
+	StallElections = 1 // election timeouts without progress of its log or state machine after which a leader gives up
 )
 
 // Times.

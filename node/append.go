@@ -66,16 +66,26 @@ func (a *appender) write(messages []*raftpb.Message) bool {
 	if a.h.failed() {
 		return false
 	}
-	if err := a.writeAll(messages); err != nil {
+	switch err := a.writeAll(messages); {
+	case err == nil:
+		return true
+	case installed(err):
+		a.h.fail(err)
+	default:
 		a.h.fail(fmt.Errorf("node: the raft log could not be written: %w", err))
-		return false
 	}
-	return true
+	return false
 }
 
 func (a *appender) writeAll(messages []*raftpb.Message) error {
 	responses, appended := 0, 0
 	for _, m := range messages {
+		if m.GetSnapshot() != nil {
+			if err := a.append(true); err != nil {
+				return err
+			}
+			return a.install(m)
+		}
 		// An overwrite of a tail that is still in this batch: raft hands that out when it gets entries of a new leader.
 		if n := len(a.entries); n > 0 && len(m.GetEntries()) > 0 && m.GetEntries()[0].GetIndex() != a.entries[n-1].GetIndex()+1 {
 			if err := a.append(false); err != nil {

@@ -79,7 +79,8 @@ type applier struct {
 	responses []*raftpb.Message // of storage-apply messages whose entries are all in this batch or before
 	bytes     int               // data of cmds
 	change    *raftpb.ConfChange
-	news      bool // reads may wait for the batch: it holds the first entry of a term
+	outcome   command.Result // of change
+	news      bool           // reads may wait for the batch: it holds the first entry of a term
 	chores    chores
 }
 
@@ -161,7 +162,7 @@ func (a *applier) flush() bool {
 		return false
 	}
 	if a.change != nil {
-		a.h.inbox.put(event{change: a.change})
+		a.h.inbox.put(a.changed())
 	}
 	if len(a.responses) > 0 {
 		tell := a.h.inbox.put
@@ -207,9 +208,12 @@ func (a *applier) machine() bool {
 		a.deliver()
 	}
 	h.settle(count, int64(bytes))
-	if a.change != nil && a.results[n-1].Err != nil {
-		// The machine refused it. Raft must hear of it all the same; without a node it changes nothing there.
-		a.change.NodeId = proto.Uint64(raft.None)
+	if a.change != nil {
+		a.outcome = command.Result{Revision: a.results[n-1].Revision, Err: a.results[n-1].Err}
+		if a.outcome.Err != nil {
+			// The machine refused it. Raft must hear of it all the same; without a node it changes nothing there.
+			a.change.NodeId = proto.Uint64(raft.None)
+		}
 	}
 	clear(a.waiters)
 	clear(a.results)

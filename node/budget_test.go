@@ -23,6 +23,9 @@ func (l *instant) Append(*raftpb.HardState, []*raftpb.Entry, bool) error {
 
 func (l *instant) Release(ids.Index) error { return nil }
 
+// Install implements node.Log.
+func (l *instant) Install(*raftpb.HardState, ids.Index, ids.Term) error { return nil }
+
 // tally is a waiter that counts the answers.
 type tally struct{ sync.WaitGroup }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +21,8 @@ type Log interface {
 	// Append writes the entries, which may overwrite older ones from their first index on, and the hard state (nil: as
 	// before). When sync is set, both and everything before them are durable when it returns.
 	Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool) error
+	// Install forgets all entries, so that the next one is index+1, durably.
+	Install(hs *raftpb.HardState, index ids.Index, term ids.Term) error
 	// Release says that entries up to and including upto are not needed for recovery any more.
 	Release(upto ids.Index) error
 }
@@ -54,6 +57,19 @@ type Transport interface {
 	// ActiveSince is the time since which the connection to a member has worked, or the zero time when it does not work.
 	ActiveSince(id ids.MemberID) time.Time
 }
+
+// Snapshots brings the state of this member to others that are too far behind for the log, and takes theirs.
+type Snapshots interface {
+	// Send brings a snapshot to the receiver of m, which is a MsgSnap without data, and calls done once, on another goroutine,
+	// when the receiver has it or cannot get it. The snapshot must be at the message's index or later. It must not block.
+	Send(m *raftpb.Message, done func(error))
+	// Install makes it durable that the snapshot at this position, which was received and given to Host.Receive, takes the
+	// place of the state at the next start. It is called once, by the appender; the host ends then, with ErrInstall.
+	Install(meta *raftpb.SnapshotMetadata) error
+}
+
+// ErrInstall ends a host whose state is to be replaced by a snapshot: it has to be started again.
+var ErrInstall = errors.New("node: a snapshot from another member takes the place of this member's state, which must be opened again")
 
 // Alone is the transport of a member that has no peers: it drops everything.
 type Alone struct{}
@@ -101,6 +117,15 @@ func (t Timing) Election() time.Duration { return time.Duration(t.ElectionTicks)
 // ServerConfig.ReqTimeout).
 func (t Timing) RequestTimeout() time.Duration { return limits.RequestTimeoutBase + 2*t.Election() }
 
+// Raft is how the group elects, and how long it can help a member that was away without sending it the whole state.
+type Raft struct {
+	PreVote bool // ask before an election whether it could be won, so that a member that was cut off disturbs nobody
+	Advance bool // have the first election after a start come early (see advance)
+	// CatchUp is how many applied entries are kept in memory for other members, at least; Slack how many more come together
+	// before the rest is let go of. 0 means limits.LogRetainedEntries each. Large entries are let go of earlier.
+	CatchUp, Slack int
+}
+
 // Config is what Start needs. Fields are required unless they say otherwise.
 type Config struct {
 	Member ids.MemberID
@@ -113,9 +138,10 @@ type Config struct {
 	Machine   Machine
 	Engine    Engine    // nil: the log is never released
 	Transport Transport // nil: Alone
+	Snapshots Snapshots // nil: none are sent, and none may come
 
 	Timing          Timing
-	PreVote         bool
+	Raft            Raft
 	MaxRequestBytes int // bound of one log entry's data, bytes; 0 means limits.RequestBytes
 
 	Clock    clock.Clock // nil: the machine's clock
@@ -136,6 +162,12 @@ func (c *Config) complete() error {
 	}
 	if c.Timing.HeartbeatTicks == 0 {
 		c.Timing.HeartbeatTicks = 1
+	}
+	if c.Raft.CatchUp == 0 {
+		c.Raft.CatchUp = limits.LogRetainedEntries
+	}
+	if c.Raft.Slack == 0 {
+		c.Raft.Slack = limits.LogRetainedEntries
 	}
 	if c.MaxRequestBytes == 0 {
 		c.MaxRequestBytes = limits.RequestBytes

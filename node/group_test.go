@@ -1,7 +1,9 @@
 package node_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/node"
 )
 
@@ -21,6 +24,7 @@ type network struct {
 	members map[ids.MemberID]*node.Host
 	cut     map[ids.MemberID]bool
 	queue   []*raftpb.Message
+	heard   func(*raftpb.Message) // sees all messages sent; nil: nobody listens
 }
 
 // deliver hands over what was sent before. Messages are under way for a while, so whoever changes one after sending it, or
@@ -52,6 +56,11 @@ type port struct {
 func (p port) Send(messages []*raftpb.Message) {
 	p.n.mu.Lock()
 	defer p.n.mu.Unlock()
+	for _, m := range messages {
+		if p.n.heard != nil {
+			p.n.heard(m)
+		}
+	}
 	p.n.queue = append(p.n.queue, messages...)
 }
 
@@ -70,19 +79,27 @@ func (n *network) sever(id ids.MemberID, cut bool) {
 	n.cut[id] = cut
 }
 
-// group starts three members and returns the leader and the others.
-func group(t *testing.T) (n *network, leader *member, others []*member) {
-	n = &network{members: map[ids.MemberID]*node.Host{}, cut: map[ids.MemberID]bool{}}
-	founders := []ids.MemberID{1, 2, 3}
-	var all []*member
-	for _, id := range founders {
-		m := newMember(t, founders...)
-		m.start(func(c *node.Config) { c.Member, c.Transport, c.PreVote = id, port{n, id}, true })
-		n.mu.Lock()
-		n.members[id] = m.host
-		n.mu.Unlock()
-		all = append(all, m)
+// listen returns a function that gives all messages of a kind that a member has sent since, delivered or not.
+func (n *network) listen(from ids.MemberID, kind raftpb.MessageType) func() []*raftpb.Message {
+	var heard []*raftpb.Message
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.heard = func(m *raftpb.Message) {
+		if ids.MemberID(m.GetFrom()) == from && m.GetType() == kind {
+			heard = append(heard, m)
+		}
 	}
+	return func() []*raftpb.Message {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return slices.Clone(heard)
+	}
+}
+
+// group starts three members and returns the leader and the others.
+func group(t *testing.T, change ...func(*network, ids.MemberID, *node.Config)) (n *network, leader *member, others []*member) {
+	n = &network{members: map[ids.MemberID]*node.Host{}, cut: map[ids.MemberID]bool{}}
+	all := n.found(t, change...)
 	n.tickAll(t, all, func() bool {
 		leaders, followers := 0, 0
 		for _, m := range all {
@@ -101,6 +118,25 @@ func group(t *testing.T) (n *network, leader *member, others []*member) {
 		}
 	}
 	return n, leader, others
+}
+
+// found starts three members, which have no leader yet.
+func (n *network) found(t *testing.T, change ...func(*network, ids.MemberID, *node.Config)) (all []*member) {
+	founders := []ids.MemberID{1, 2, 3}
+	for _, id := range founders {
+		m := newMember(t, founders...)
+		m.start(func(c *node.Config) {
+			c.Member, c.Transport, c.Raft.PreVote = id, port{n, id}, true
+			for _, f := range change {
+				f(n, id, c)
+			}
+		})
+		n.mu.Lock()
+		n.members[id] = m.host
+		n.mu.Unlock()
+		all = append(all, m)
+	}
+	return all
 }
 
 // tickAll moves all clocks on until cond holds. One tick is given time to take effect: a group whose clocks run away from
@@ -205,4 +241,81 @@ func TestFollowerCutOff(t *testing.T) {
 	// One leap of the clock is one tick for raft, so that the leader stays known.
 	others[0].clock.Advance(timing.RequestTimeout() + timing.Tick)
 	require.ErrorIs(t, a.get().Err, fault.TimeoutDueToConnectionLost)
+}
+
+// couriers carry snapshots between the members of a test by plain calls: a snapshot is the state of the machine at its mark.
+type courier struct {
+	n    *network
+	from ids.MemberID
+
+	mu        sync.Mutex
+	sent      []*raftpb.Message
+	fail      error
+	installed *raftpb.SnapshotMetadata
+}
+
+func (c *courier) Send(m *raftpb.Message, done func(error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = append(c.sent, m)
+	if err := c.fail; err != nil {
+		go done(err)
+		return
+	}
+	c.n.mu.Lock()
+	c.n.queue = append(c.n.queue, m)
+	c.n.mu.Unlock()
+	go done(nil)
+}
+
+func (c *courier) Install(meta *raftpb.SnapshotMetadata) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.installed = meta
+	return nil
+}
+
+func (c *courier) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sent)
+}
+
+// TestSnapshotToOneFarBehind cuts a follower off until the leader has forgotten what it misses. It is sent a snapshot, again when
+// that fails, and ends so that it can be started with it; its log then continues after it.
+func TestSnapshotToOneFarBehind(t *testing.T) {
+	couriers := map[ids.MemberID]*courier{}
+	n, leader, others := group(t, func(n *network, id ids.MemberID, c *node.Config) {
+		couriers[id] = &courier{n: n, from: id}
+		c.Snapshots = couriers[id]
+	})
+	all := append([]*member{leader}, others...)
+	from, behind := leader.host.Status().Member, others[0]
+	to := behind.host.Status().Member
+	couriers[from].fail = errors.New("the network is down")
+	n.sever(to, true)
+	for range 3 * limits.LogRetainedEntries / 100 {
+		var answers []*answer
+		for range 100 {
+			answers = append(answers, leader.put("x"))
+		}
+		n.tickAll(t, all, func() bool { return !answers[99].waiting() })
+	}
+	n.sever(to, false)
+	n.tickAll(t, all, func() bool { return couriers[from].count() > 0 })
+	require.NoError(t, behind.host.Err())
+	couriers[from].mu.Lock()
+	couriers[from].fail = nil
+	couriers[from].mu.Unlock()
+	n.tickAll(t, all, func() bool { return behind.host.Err() != nil })
+	require.ErrorIs(t, behind.host.Err(), node.ErrInstall)
+	require.NotNil(t, couriers[to].installed)
+	index := couriers[to].installed.GetIndex()
+	require.Greater(t, index, uint64(limits.LogRetainedEntries))
+	behind.log.mu.Lock()
+	defer behind.log.mu.Unlock()
+	require.EqualValues(t, index, behind.log.installed.Index)
+	require.Empty(t, behind.log.entries)
+	require.Equal(t, index, behind.log.hard.GetCommit())
+	require.Equal(t, []uint64{1, 2, 3}, couriers[to].installed.GetConfState().GetVoters())
 }

@@ -32,16 +32,17 @@ const patience = 20 * time.Second
 
 // memLog is a log in memory that can be stopped and made to fail.
 type memLog struct {
-	mu       sync.Mutex
-	hard     *raftpb.HardState
-	durable  *raftpb.HardState // hard as of the last sync
-	entries  []*raftpb.Entry
-	released ids.Index
-	calls    int
-	writes   int
-	syncs    int
-	err      error
-	gate     *gate // for appends
+	mu        sync.Mutex
+	hard      *raftpb.HardState
+	durable   *raftpb.HardState // hard as of the last sync
+	entries   []*raftpb.Entry
+	released  ids.Index
+	installed storage.Mark
+	calls     int
+	writes    int
+	syncs     int
+	err       error
+	gate      *gate // for appends
 }
 
 func (l *memLog) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool) error {
@@ -69,6 +70,19 @@ func (l *memLog) Append(hs *raftpb.HardState, entries []*raftpb.Entry, sync bool
 		l.syncs++
 		l.durable = l.hard
 	}
+	return nil
+}
+
+func (l *memLog) Install(hs *raftpb.HardState, index ids.Index, term ids.Term) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	if hs != nil {
+		l.hard = proto.Clone(hs).(*raftpb.HardState)
+	}
+	l.entries, l.installed = nil, storage.Mark{Index: index, Term: term}
 	return nil
 }
 
@@ -116,7 +130,10 @@ type machine struct {
 func (m *machine) Applied() storage.Mark { return m.mark }
 
 func (m *machine) Apply(cmds []command.Command, results []command.Result) error {
-	m.gate.wait()
+	m.mu.Lock()
+	gate := m.gate
+	m.mu.Unlock()
+	gate.wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -137,6 +154,15 @@ func (m *machine) Apply(cmds []command.Command, results []command.Result) error 
 	m.batches++
 	m.largest = max(m.largest, len(cmds))
 	return nil
+}
+
+// setGate puts a gate before the batches to come and returns the one now there.
+func (m *machine) setGate(g *gate) *gate {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.gate
+	m.gate = g
+	return old
 }
 
 func (m *machine) Background(max int) (bool, error) {
@@ -234,7 +260,7 @@ func (m *member) start(change ...func(*node.Config)) *member {
 	m.t.Cleanup(func() {
 		m.log.setGate(nil).open()
 		if m.machine != nil {
-			m.machine.gate.open()
+			m.machine.setGate(nil).open()
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()

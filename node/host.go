@@ -23,11 +23,14 @@ type Host struct {
 	gauges    gauges
 	proposals proposals
 	registry  registry
+	changes   changes
 	reads     reads
 	inbox     inbox
 	appends   appendQueue
 	applies   applyQueue
 	tidy      chan struct{} // wakes the keeper
+
+	unreachable memberSet // members whose messages were lost, which the loop has not heard yet
 }
 
 // life is the end of a host: what asks for it, why, and when it is complete.
@@ -109,7 +112,11 @@ func (h *Host) fail(err error) {
 	if !h.life.err.CompareAndSwap(nil, &err) {
 		return
 	}
-	h.cfg.Logger.Error("this member stops: it cannot vouch for its disk any more", zap.Error(err))
+	if installed(err) {
+		h.cfg.Logger.Info("this member is started again with the state of another one")
+	} else {
+		h.cfg.Logger.Error("this member stops: it cannot vouch for its disk any more", zap.Error(err))
+	}
 	h.finish()
 }
 
@@ -146,6 +153,7 @@ func (h *Host) refuseAll() {
 		h.registry.add(c.items)
 	}
 	h.failItems(h.registry.expire(math.MaxInt64), func(int64) error { return err })
+	h.failChanges(h.changes.close(err), func(int64) error { return err })
 	h.reads.close(err)
 }
 
@@ -202,6 +210,32 @@ func (h *Host) ended() bool {
 	}
 }
 
+// memberSet is a set of members, for any goroutine.
+type memberSet struct {
+	mu  sync.Mutex
+	ids map[ids.MemberID]bool
+}
+
+// add reports whether the member was not in the set.
+func (s *memberSet) add(id ids.MemberID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ids[id] {
+		return false
+	}
+	if s.ids == nil {
+		s.ids = map[ids.MemberID]bool{}
+	}
+	s.ids[id] = true
+	return true
+}
+
+func (s *memberSet) remove(id ids.MemberID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.ids, id)
+}
+
 // Receive takes over a raft message that another member sent to this one. It never blocks; when too many wait it drops the
 // message, as a network does.
 func (h *Host) Receive(m *raftpb.Message) { h.inbox.receive(m) }
@@ -247,6 +281,8 @@ type Counters struct {
 	SlowApplies     uint64 // batches that took longer than 100 ms
 	SlowReads       uint64 // rounds of the read barrier that were repeated
 	ReadsFailed     uint64 // reads whose barrier failed
+	Stalls          uint64 // times that the log or the machine made no progress for too long
+	StepDowns       uint64 // leaderships that were handed over because of that
 }
 
 // Counters returns the current numbers without waiting for anybody.
@@ -259,5 +295,7 @@ func (h *Host) Counters() Counters {
 		SlowApplies:     h.gauges.slowApplies.Load(),
 		SlowReads:       h.reads.slow.Load(),
 		ReadsFailed:     h.reads.failed.Load(),
+		Stalls:          h.gauges.stalls.Load(),
+		StepDowns:       h.gauges.stepDowns.Load(),
 	}
 }

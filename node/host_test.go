@@ -78,7 +78,7 @@ func TestBootstrapBytes(t *testing.T) {
 }
 
 func TestPreVoteLeadsToo(t *testing.T) {
-	m := newMember(t).start(func(c *node.Config) { c.PreVote = true }).lead()
+	m := newMember(t).start(func(c *node.Config) { c.Raft.PreVote = true }).lead()
 	require.Equal(t, ids.Term(2), m.host.Status().Term)
 	require.NoError(t, m.put("a").get().Err)
 }

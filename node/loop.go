@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"time"
@@ -36,10 +37,12 @@ type loop struct {
 	applied   uint64   // what raft knows to be applied
 	ticks     int
 
-	campaign  bool // begin an election as soon as this member is the only voter
 	transfers []transfer
+	beginning
 	groupState
 	readState
+	watchdog
+	changing
 }
 
 // baton is what a goroutine must hold for a turn.
@@ -55,6 +58,12 @@ type handed struct {
 	applies bool // something is to be applied
 }
 
+// beginning is what is done once after a start.
+type beginning struct {
+	campaign bool // begin an election as soon as this member is the only voter
+	early    bool // have the first election come early when a majority is connected
+}
+
 // groupState is the group as raft last reported it.
 type groupState struct {
 	role raft.StateType
@@ -65,9 +74,10 @@ type groupState struct {
 
 // readState is the loop's part of the read barrier.
 type readState struct {
-	readRound   uint64 // number of the newest round
-	readPending bool   // it is not answered
-	readAt      int64  // when it was last asked, coarse clock
+	runID       [16]byte // random, of this start
+	readRound   uint64   // number of the newest round
+	readPending bool     // it is not answered
+	readAt      int64    // when it was last asked, coarse clock
 }
 
 func newLoop(h *Host, rec *recovered) (*loop, error) {
@@ -81,18 +91,27 @@ func newLoop(h *Host, rec *recovered) (*loop, error) {
 		AsyncStorageWrites:       true,
 		MaxSizePerMsg:            limits.RaftMessageBytes,
 		MaxInflightMsgs:          limits.RaftInflight,
+		MaxInflightBytes:         limits.RaftInflightBytes,
 		MaxCommittedSizePerReady: limits.ApplyOutstanding,
 		CheckQuorum:              true,
-		PreVote:                  c.PreVote,
+		PreVote:                  c.Raft.PreVote,
 		Logger:                   raftLogger{c.Logger.Named("raft").Sugar()},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("node: start raft: %w", err)
 	}
-	return &loop{
-		h: h, rn: rn, store: rec.store, self: proto.Uint64(uint64(c.Member)), campaign: true,
+	l := &loop{
+		h: h, rn: rn, store: rec.store, self: proto.Uint64(uint64(c.Member)), beginning: beginning{campaign: true, early: c.Raft.Advance},
 		applied: uint64(rec.mark.Index), groupState: groupState{term: rec.store.hard.GetTerm(), conf: rec.store.conf},
-	}, nil
+	}
+	if _, err := rand.Read(l.runID[:]); err != nil {
+		return nil, fmt.Errorf("node: draw a number for this start: %w", err)
+	}
+	rec.store.keep, rec.store.slack = c.Raft.CatchUp, c.Raft.Slack
+	if c.Snapshots != nil {
+		rec.store.snapshot = l.describe
+	}
+	return l, nil
 }
 
 func (l *loop) run() {
@@ -164,6 +183,7 @@ func (l *loop) turn() handed {
 		l.handle(e)
 	}
 	l.start()
+	l.proposeChanges()
 	l.propose(false)
 	l.serveReads()
 	for l.rn.HasReady() {
@@ -175,6 +195,7 @@ func (l *loop) turn() handed {
 func (l *loop) handle(e event) {
 	l.store.append(e.durable)
 	l.appending -= e.appended
+	l.written += uint64(e.appended)
 	if e.change != nil {
 		l.conf = l.rn.ApplyConfChange(e.change)
 		l.publish()
@@ -192,7 +213,10 @@ func (l *loop) handle(e event) {
 			l.store.trim(l.applied)
 		}
 	}
-	if e.remote != nil {
+	if e.remote != nil && l.holdForwarded(e.remote) {
+		e.remote = nil
+	}
+	if e.remote != nil && !l.refuses(e.remote) {
 		// Raft refuses messages of strangers and storage messages that somebody else made up. Neither matters here.
 		_ = l.rn.Step(e.remote)
 	}
@@ -205,10 +229,13 @@ func (l *loop) handle(e event) {
 func (l *loop) tick() {
 	now := l.h.cfg.Clock.Now()
 	l.h.gauges.now.Store(now.UnixNano())
-	l.rn.Tick()
+	l.watch()
+	l.tickRaft()
+	l.advance()
 	l.propose(true)
 	oldest := now.Add(-l.h.cfg.Timing.RequestTimeout()).UnixNano()
 	l.h.failItems(l.h.registry.expire(oldest), l.timeout)
+	l.h.failChanges(l.h.changes.expire(oldest), l.timeout)
 	l.h.reads.fail(oldest, fault.Timeout)
 	l.expireTransfers(now)
 	if l.ticks++; l.ticks%tidyTicks == 0 {
@@ -288,6 +315,7 @@ func (l *loop) ready() {
 		l.h.gauges.committed.Store(rd.GetCommit())
 	}
 	if rd.SoftState != nil {
+		l.open = l.open || rd.RaftState == raft.StateLeader // raft takes no change before it has applied what it finds
 		l.role, l.lead = rd.RaftState, rd.Lead
 	}
 	l.publish()
@@ -296,19 +324,27 @@ func (l *loop) ready() {
 	for _, m := range rd.Messages {
 		switch m.GetTo() {
 		case raft.LocalAppendThread:
-			if m.GetSnapshot() != nil {
+			if m.GetSnapshot() != nil && l.h.cfg.Snapshots == nil {
 				invariant.Failed("raft wants to install a snapshot at index %d, but nobody can have sent one", m.GetSnapshot().GetMetadata().GetIndex())
 			}
+			l.noteAppended(m.GetEntries())
 			if len(m.GetResponses()) > 0 {
 				l.appending++
 				l.syncs = true
 			}
 			l.h.appends.put(m)
 		case raft.LocalApplyThread:
+			l.given = m.GetEntries()[len(m.GetEntries())-1].GetIndex()
 			l.h.applies.put(m)
 			l.applies = true
 		default:
-			remote = append(remote, m)
+			if m.GetType() == raftpb.MsgSnap {
+				l.sendSnapshot(m)
+				continue
+			}
+			if !l.withholds(m) {
+				remote = append(remote, m)
+			}
 		}
 	}
 	if len(remote) > 0 {
@@ -331,6 +367,7 @@ func (l *loop) publish() {
 	}
 	next := &leaderState{Leadership: lead, since: old.since, last: old.last}
 	if lead.Leader != old.Leader {
+		l.readAt = 0 // a round that the leader before was asked for is repeated at once
 		now := l.h.cfg.Clock.Now()
 		next.since = time.Time{}
 		if lead.Leader != 0 {
@@ -340,6 +377,7 @@ func (l *loop) publish() {
 	}
 	l.h.gauges.leader.Store(next)
 	l.settleTransfers(lead.Leader)
+	l.handedOver(lead.Leader)
 	if f := l.h.cfg.Observer.LeaderChanged; f != nil {
 		f(lead)
 	}

@@ -249,6 +249,14 @@ type gauges struct {
 
 	leaderChanges atomic.Uint64
 	slowApplies   atomic.Uint64
+	distress
+}
+
+// distress is what is known of a member that makes no progress.
+type distress struct {
+	stall     atomic.Pointer[Stall] // as of the last tick; nil: all is well
+	stalls    atomic.Uint64
+	stepDowns atomic.Uint64 // leaderships given up because of a stall
 }
 
 // leaderState is one observation of who leads.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"sync"
@@ -174,14 +175,20 @@ func (l *loop) serveReads() {
 	}
 	l.readPending, l.readAt = true, now
 	l.readRound++
-	l.rn.ReadIndex(binary.BigEndian.AppendUint64(nil, l.readRound))
+	l.rn.ReadIndex(l.roundID())
+}
+
+// roundID names the newest round: the number of this start, which no other start of any member has, and the round's own. An
+// answer that was under way for long, to a round of an earlier start or term, is thereby never taken for that of another.
+func (l *loop) roundID() []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 24), l.runID[:]...), l.readRound)
 }
 
 // readConfirmed takes raft's answers to read-index rounds. Only the newest round counts: an older one may have begun before
 // reads that joined a repetition.
 func (l *loop) readConfirmed(states []raft.ReadState) {
 	for _, s := range states {
-		if l.readPending && len(s.RequestCtx) == 8 && binary.BigEndian.Uint64(s.RequestCtx) == l.readRound {
+		if l.readPending && bytes.Equal(s.RequestCtx, l.roundID()) {
 			l.readPending = false
 			l.h.reads.confirm(s.Index)
 			l.h.reads.release(l.h.gauges.applied.Load())

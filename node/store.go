@@ -26,10 +26,15 @@ type store struct {
 	base    storage.Mark      // the entry before the first; its data is not kept
 	entries []*raftpb.Entry
 	bytes   int // data of entries
+	keep    int // entries kept behind the applied one
+	slack   int // entries beyond those before they are let go of
+
+	// snapshot describes the state as raft knows it; nil when nobody can send one.
+	snapshot func() *raftpb.Snapshot
 }
 
 func newStore(base storage.Mark, hs *raftpb.HardState, cs *raftpb.ConfState, entries []*raftpb.Entry) *store {
-	s := &store{hard: hs, conf: cs, base: base}
+	s := &store{hard: hs, conf: cs, base: base, keep: limits.LogRetainedEntries, slack: limits.LogRetainedEntries}
 	s.append(entries)
 	return s
 }
@@ -82,10 +87,13 @@ func (s *store) LastIndex() (uint64, error) {
 // FirstIndex implements raft.Storage.
 func (s *store) FirstIndex() (uint64, error) { return uint64(s.base.Index) + 1, nil }
 
-// Snapshot implements raft.Storage. Raft asks for one only to send it to a follower that is too far behind, which it tries
-// again later.
+// Snapshot implements raft.Storage. Raft asks for one only to send it to a follower that is too far behind. It gets a
+// description without data: whoever sends it makes a snapshot of that moment or a later one.
 func (s *store) Snapshot() (*raftpb.Snapshot, error) {
-	return nil, raft.ErrSnapshotTemporarilyUnavailable
+	if s.snapshot == nil {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	return s.snapshot(), nil
 }
 
 // append adds entries that have become durable; they replace what is there from their first index on.
@@ -106,15 +114,15 @@ func (s *store) append(entries []*raftpb.Entry) {
 	s.bytes += dataBytes(entries)
 }
 
-// trim forgets old applied entries when there are twice as many as followers are served from memory (by count or bytes).
+// trim forgets old applied entries when there are enough more than followers are served from memory (by count or bytes).
 // Entries above applied stay.
 func (s *store) trim(applied uint64) {
-	if len(s.entries) <= 2*limits.LogRetainedEntries && s.bytes <= 2*limits.LogRetainedBytes {
+	if len(s.entries) <= s.keep+s.slack && s.bytes <= 2*limits.LogRetainedBytes {
 		return
 	}
 	drop, bytes := 0, s.bytes
 	for drop < len(s.entries) && s.entries[drop].GetIndex() < applied &&
-		(len(s.entries)-drop > limits.LogRetainedEntries || bytes > limits.LogRetainedBytes) {
+		(len(s.entries)-drop > s.keep || bytes > limits.LogRetainedBytes) {
 		bytes -= len(s.entries[drop].GetData())
 		drop++
 	}
@@ -122,7 +130,7 @@ func (s *store) trim(applied uint64) {
 		return
 	}
 	s.base = markOf(s.entries[drop-1])
-	s.entries = append(make([]*raftpb.Entry, 0, len(s.entries)-drop+limits.LogRetainedEntries), s.entries[drop:]...)
+	s.entries = append(make([]*raftpb.Entry, 0, len(s.entries)-drop+s.slack), s.entries[drop:]...)
 	s.bytes = bytes
 }
 

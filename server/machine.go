@@ -25,6 +25,7 @@ type machine struct {
 	duties   *leader.Duty
 	compacts *compactions
 	counts   *counts
+	peers    *peers
 	slow     time.Duration // batches that take longer are logged
 	logger   *zap.Logger
 
@@ -84,9 +85,10 @@ func (m *machine) noteCapabilities(version string) {
 	m.logger.Info("updated storage version", zap.String("new-storage-version", version))
 }
 
-// noteMembers logs who joined.
+// noteMembers logs who joined, and has messages exchanged with the members that there are now.
 func (m *machine) noteMembers(changes []member.Change) {
 	for _, c := range changes {
+		m.peers.follow(c)
 		if c.Kind == member.Added {
 			m.logger.Info("added member", zap.Stringer("added-peer-id", c.Member.ID), zap.Strings("added-peer-peer-urls", c.Member.PeerURLs), zap.Bool("is-learner", c.Member.IsLearner))
 		}

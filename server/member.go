@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/membershippb"
@@ -46,6 +47,9 @@ func (s *Server) startMember(context.Context) (err error) {
 	if err := s.makeDuties(); err != nil {
 		return err
 	}
+	if err := s.makePeers(); err != nil {
+		return err
+	}
 	if err := s.startHost(); err != nil {
 		return err
 	}
@@ -68,6 +72,12 @@ func (s *Server) messageBytes() int {
 	return int(s.cfg.Store.MaxRequestBytes) + limits.RequestOverheadBytes
 }
 
+// raft is how this member elects and what it keeps for others.
+func (s *Server) raft() node.Raft {
+	r := &s.cfg.Raft
+	return node.Raft{PreVote: r.PreVote, Advance: r.TickAdvance, CatchUp: int(min(r.CatchUp, math.MaxInt32)), Slack: int(min(r.SnapshotCount, math.MaxInt32))}
+}
+
 func (s *Server) startHost() (err error) {
 	c := &s.core
 	s.logger.Info("starting local member", zap.Stringer("local-member-id", c.identity.member), zap.Stringer("cluster-id", c.identity.cluster))
@@ -78,10 +88,10 @@ func (s *Server) startHost() (err error) {
 	}
 	c.host, err = node.Start(node.Config{
 		Member: c.identity.member, Log: c.log, HardState: c.past.hard, Entries: c.past.entries, ConfState: c.machine.ConfState(),
-		Machine: &machine{state: c.machine, hub: c.hub, duties: c.duties, compacts: c.compacts, counts: c.counts, slow: s.cfg.RPC.WarnApply, logger: s.logger, version: c.machine.View().Members.Version()},
-		Engine:  c.engine,
-		Timing:  node.Timing{Tick: s.cfg.Heartbeat(), ElectionTicks: s.cfg.ElectionTicks()},
-		PreVote: s.cfg.Raft.PreVote, MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), Logger: s.logger,
+		Machine: &machine{state: c.machine, hub: c.hub, duties: c.duties, compacts: c.compacts, counts: c.counts, slow: s.cfg.RPC.WarnApply, logger: s.logger, version: c.machine.View().Members.Version(), peers: c.peers},
+		Engine:  c.engine, Transport: c.peers, Snapshots: &snapshots{c.peers},
+		Timing: node.Timing{Tick: s.cfg.Heartbeat(), ElectionTicks: s.cfg.ElectionTicks()},
+		Raft:   s.raft(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), Logger: s.logger,
 		Observer: node.Observer{
 			LeaderChanged: s.followLeadership(),
 			LeaderReady:   func(term ids.Term) { c.duties.Promote(term, c.machine.View().Leases.All()) },
@@ -93,6 +103,7 @@ func (s *Server) startHost() (err error) {
 		return err
 	}
 	c.past = history{}
+	c.peers.begin(c.host)
 	s.onStop("raft host", c.host.Stop)
 	go func() {
 		<-c.host.Done()

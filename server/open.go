@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
@@ -57,7 +59,11 @@ func (s *Server) openLog(context.Context) error {
 	if err := s.cfg.CheckFounding(); err != nil {
 		return err
 	}
-	s.identify(s.foundingIdentity())
+	id, err := s.foundingIdentity()
+	if err != nil {
+		return err
+	}
+	s.identify(id)
 	log, err := wal.Create(s.dir.log, options, wal.Metadata{Member: s.core.identity.member, Cluster: s.core.identity.cluster})
 	if err != nil {
 		return err
@@ -95,21 +101,47 @@ func (s *Server) reopenLog(options wal.Options, applied storage.Mark) error {
 	return nil
 }
 
-// found writes the beginning of a log that makes a cluster of this member alone.
+// found writes the beginning of the log of a new cluster, the same at every founding member.
 func (s *Server) found() error {
 	id := s.core.identity
 	s.logger.Info("Initialize and start etcd server", zap.String("data-dir", s.dir.path))
 	s.logger.Info("bootstrapping cluster", zap.Stringer("local-member-id", id.member), zap.Stringer("cluster-id", id.cluster))
 	s.logger.Info("bootstrapping storage", zap.String("log", s.dir.log), zap.String("store", s.dir.store))
 	s.logger.Info("bootstrapping raft", zap.Stringer("local-member-id", id.member))
-	self := member.Member{ID: id.member, Name: s.cfg.Member.Name, PeerURLs: config.URLStrings(s.cfg.Cluster.AdvertisePeer)}
-	hard, entries, err := node.Bootstrap(s.core.log, []node.Peer{{ID: id.member, Context: self.JSON()}})
+	founders, err := s.founders()
+	if err != nil {
+		return err
+	}
+	var founding []node.Peer
+	for _, m := range founders {
+		founding = append(founding, node.Peer{ID: m.ID, Context: m.JSON()})
+	}
+	hard, entries, err := node.Bootstrap(s.core.log, founding)
 	if err != nil {
 		return err
 	}
 	s.core.past = history{hard: hard, entries: entries}
-	s.logger.Info("bootstrap successfully", zap.Stringer("local-member-id", id.member), zap.Stringer("cluster-id", id.cluster))
+	s.logger.Info("bootstrap successfully", zap.Stringer("local-member-id", id.member), zap.Stringer("cluster-id", id.cluster), zap.Int("members", len(founding)))
 	return nil
+}
+
+// founders are the members of a new cluster, ascending by id.
+func (s *Server) founders() ([]member.Member, error) {
+	named, err := s.cfg.Founders()
+	if err != nil {
+		return nil, err
+	}
+	var out []member.Member
+	for _, f := range named {
+		out = append(out, member.Member{ID: member.IDOf(f.PeerURLs, s.cfg.Cluster.Token), Name: f.Name, PeerURLs: f.PeerURLs})
+	}
+	slices.SortFunc(out, func(a, b member.Member) int { return cmp.Compare(a.ID, b.ID) })
+	for i := 1; i < len(out); i++ {
+		if out[i].ID == out[i-1].ID {
+			return nil, fmt.Errorf("--initial-cluster: members %q and %q have the same peer URLs %q: each needs its own", out[i-1].Name, out[i].Name, out[i].PeerURLs)
+		}
+	}
+	return out, nil
 }
 
 // identify settles who this member is, which its metrics say; from then on they count.
@@ -119,8 +151,17 @@ func (s *Server) identify(id identity) {
 	s.core.counts = newCounts(s.core.metrics)
 }
 
-// foundingIdentity derives the ids of a new cluster of one, as etcd does.
-func (s *Server) foundingIdentity() identity {
-	id := member.IDOf(config.URLStrings(s.cfg.Cluster.AdvertisePeer), s.cfg.Cluster.Token)
-	return identity{member: id, cluster: member.ClusterIDOf([]ids.MemberID{id})}
+// foundingIdentity derives the ids of a new cluster, as etcd does.
+func (s *Server) foundingIdentity() (identity, error) {
+	founders, err := s.founders()
+	if err != nil {
+		return identity{}, err
+	}
+	var all []ids.MemberID
+	id := identity{member: member.IDOf(config.URLStrings(s.cfg.Cluster.AdvertisePeer), s.cfg.Cluster.Token)}
+	for _, m := range founders {
+		all = append(all, m.ID)
+	}
+	id.cluster = member.ClusterIDOf(all)
+	return id, nil
 }

@@ -17,6 +17,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"quorate.dev/quorate/config"
+	"quorate.dev/quorate/node"
+	"quorate.dev/quorate/peer"
 )
 
 // The exit codes of a server process.
@@ -77,12 +79,29 @@ func Run(p Process) int {
 	return p.serve(loaded.Config, logger)
 }
 
+// serve runs the member, and again as often as a snapshot from another member takes the place of its state.
 func (p *Process) serve(c *config.Config, logger *zap.Logger) int {
+	for {
+		code, again := p.serveOnce(c, logger)
+		if !again {
+			return code
+		}
+	}
+}
+
+// serveOnce runs the member until it ends, and says whether it is to be started again.
+func (p *Process) serveOnce(c *config.Config, logger *zap.Logger) (code int, again bool) {
 	hurryCollector()
-	s, err := Start(context.Background(), c, logger)
-	if err != nil {
+	s, sig, err := p.start(c, logger)
+	switch {
+	case sig != nil:
+		logger.Info("received signal; the start was given up", zap.Stringer("signal", sig))
+		return exitOK, false
+	case err != nil && errors.Is(err, node.ErrInstall):
+		return 0, true
+	case err != nil:
 		p.complain(logger, c, "failed to start", err)
-		return exitFailure
+		return exitFailure, false
 	}
 	paceCollector()
 	releaseProgram()
@@ -97,16 +116,49 @@ func (p *Process) serve(c *config.Config, logger *zap.Logger) int {
 	}
 	select {
 	case <-s.Done():
-		p.complain(logger, c, "the server had to stop", s.Err())
-		p.stop(s, logger)
-		return exitFailure
+		switch err := s.Err(); {
+		case errors.Is(err, node.ErrInstall):
+			return p.stop(s, logger), true
+		case errors.Is(err, peer.ErrRemoved):
+			logger.Warn("this member was removed from the cluster and stops; its data directory is of no use any more", zap.String("data-dir", s.dir.path))
+			return p.stop(s, logger), false
+		default:
+			p.complain(logger, c, "the server had to stop", err)
+			p.stop(s, logger)
+			return exitFailure, false
+		}
 	case sig := <-p.Signals:
 		logger.Info("received signal; shutting down", zap.Stringer("signal", sig))
 	}
 	if _, err := notifyInit("STOPPING=1"); err != nil {
 		logger.Warn("failed to notify systemd of the stop", zap.Error(err))
 	}
-	return p.stop(s, logger)
+	return p.stop(s, logger), false
+}
+
+// start starts the member, which takes as long as its cluster has no quorum, unless a signal comes first.
+func (p *Process) start(c *config.Config, logger *zap.Logger) (*Server, os.Signal, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	type started struct {
+		s   *Server
+		err error
+	}
+	done := make(chan started, 1)
+	go func() {
+		s, err := Start(ctx, c, logger)
+		done <- started{s, err}
+	}()
+	select {
+	case r := <-done:
+		return r.s, nil, r.err
+	case sig := <-p.Signals:
+		cancel()
+		if r := <-done; r.err == nil {
+			p.stop(r.s, logger)
+		}
+		return nil, sig, nil
+	}
 }
 
 // stop stops cleanly unless another signal comes first, or the stop hangs, as it may in a write to a dying disk. What was

@@ -56,7 +56,7 @@ func (s *Server) servePeers(context.Context) error {
 	s.front = s.newFront()
 	s.logger.Info("now serving peer/client/metrics", zap.Stringer("local-member-id", s.core.identity.member),
 		zap.Strings("initial-advertise-peer-urls", config.URLStrings(s.cfg.Cluster.AdvertisePeer)), zap.Strings("advertise-client-urls", config.URLStrings(s.cfg.Cluster.AdvertiseClient)))
-	s.serveAll(s.addrs.peer, s.front.Peer(), "serving peer traffic")
+	s.serveAll(s.addrs.peer, s.peerHandler(), "serving peer traffic")
 	s.serveAll(s.addrs.metrics, s.front.Monitor(), "serving metrics")
 	return nil
 }
@@ -138,7 +138,7 @@ func (s *Server) backend() grpcapi.Backend {
 	c := &s.core
 	return grpcapi.Backend{
 		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.engine},
-		Leases: c.duties, Hub: c.hub, Compactions: c.compacts.log, Request: c.metrics.Clients.Request,
+		Leases: &leaseDoor{s: s, slots: make(chan struct{}, leaseCalls)}, Hub: c.hub, Compactions: c.compacts.log, Request: c.metrics.Clients.Request,
 		Settings: grpcapi.Settings{
 			QuotaBytes: s.shownQuota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),
 			LeaseTTLSeconds: s.leaseTTLMin(), Election: time.Duration(s.cfg.ElectionTicks()) * s.cfg.Heartbeat(), StrictReconfig: s.cfg.Cluster.StrictReconfig,

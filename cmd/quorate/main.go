@@ -62,6 +62,7 @@ Without a verb it starts the server, and no flag is needed. "quorate serve --hel
 		&cobra.Command{Use: "config [flags]", Short: "Print the settings that these flags make, as a config file", DisableFlagParsing: true,
 			Run: func(_ *cobra.Command, args []string) { code = printConfig(args) }},
 		benchCommand(&code),
+		upCommand(&code),
 	)
 	root.SetArgs(args)
 	if err := root.Execute(); err != nil {

@@ -20,6 +20,8 @@ var mayImport = map[string][]string{
 	"wal":             {"ids"},
 	"internal/etcddb": {"storage"},
 	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant"},
+	"snapshot":        {"ids", "internal/clock"},
+	"peer":            {"ids", "limits", "snapshot", "internal/clock"},
 	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock"},
 
@@ -32,7 +34,7 @@ var mayImport = map[string][]string{
 	"embed":             {"server", "config"},
 	"load/lean":         {},
 	"load":              {"load/lean", "wire", "internal/clock"},
-	"cmd/quorate":       {"server", "config", "load"},
+	"cmd/quorate":       {"server", "config", "load", "internal/clock"},
 	"internal/archtest": {},
 	"internal/check":    {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
@@ -59,8 +61,8 @@ var owners = []struct {
 	packages []string
 	why      string
 }{
-	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "server", "embed", "internal/crash"}, "storage is the only door to the engine"},
-	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "server", "internal/crash"}, "node is the only host of raft"},
+	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "snapshot", "server", "embed", "internal/crash"}, "storage is the only door to the engine"},
+	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "snapshot", "peer", "server", "internal/crash"}, "node is the only host of raft"},
 	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
 	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
 	{"golang.org/x/net/http2", []string{"rpc", "load/lean"}, "rpc is the only HTTP/2 server, load/lean the only client"},
