@@ -35,7 +35,6 @@ type loop struct {
 	retry     []*chunk // proposals that raft dropped, oldest first
 	appending int      // storage-append messages to be made durable that the log has not finished
 	applied   uint64   // what raft knows to be applied
-	ticks     int
 
 	transfers []transfer
 	beginning
@@ -58,8 +57,9 @@ type handed struct {
 	applies bool // something is to be applied
 }
 
-// beginning is what is done once after a start.
+// beginning is how long ago the start was, and what is done once after it.
 type beginning struct {
+	ticks    int
 	campaign bool // begin an election as soon as this member is the only voter
 	early    bool // have the first election come early when a majority is connected
 }
@@ -183,6 +183,7 @@ func (l *loop) turn() handed {
 		l.handle(e)
 	}
 	l.start()
+	l.unpark()
 	l.proposeChanges()
 	l.propose(false)
 	l.serveReads()
@@ -213,12 +214,8 @@ func (l *loop) handle(e event) {
 			l.store.trim(l.applied)
 		}
 	}
-	if e.remote != nil && l.holdForwarded(e.remote) {
-		e.remote = nil
-	}
 	if e.remote != nil && !l.refuses(e.remote) {
-		// Raft refuses messages of strangers and storage messages that somebody else made up. Neither matters here.
-		_ = l.rn.Step(e.remote)
+		l.stepRemote(e.remote)
 	}
 	if e.call != nil {
 		e.call(l)
