@@ -49,6 +49,8 @@ const (
 	ProposalsPending     = 1 << 16   // proposals and reads accepted and not answered before TooManyRequests
 	ProposalPendingBytes = 256 << 20 // bytes of those proposals
 	ChangesPending       = 64        // changes of membership accepted and not answered before TooManyRequests
+	ProposalsParked      = 4096      // messages with proposals of other members, kept while there is no leader who takes them
+	ProposalsParkedBytes = 64 << 20  // bytes of those proposals
 	ApplyOutstanding     = 16 << 20  // bytes of committed entries handed to the apply queue and not applied
 )
 
@@ -88,5 +90,6 @@ const (
 	RequestTimeoutBase = 5 * time.Second        // plus two election timeouts: the server's request timeout
 	LeaseRound         = 500 * time.Millisecond // period of lease expiry rounds on the leader
 	LeaseCheckpoint    = 5 * time.Minute        // period of lease checkpoints
+	HealthInterval     = 5 * time.Second        // for how long members must have been connected before one more is added or one goes
 	WatchProgress      = 10 * time.Minute       // period of progress notifications
 )

@@ -147,6 +147,7 @@ type changing struct {
 	// While this member leads: raft takes no change before it has applied up to here. Not known yet while open is set.
 	changeAfter uint64
 	open        bool
+	parking
 }
 
 // heldChange is a change that raft was not given yet.
