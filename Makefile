@@ -2,7 +2,7 @@
 GO      ?= go
 FUZZ    ?= 10s
 PKGS     = ./...
-RACE     = ./internal/arena ./rpc ./wal ./storage ./mvcc ./state ./node ./leader ./watch ./grpcapi ./server ./load/...
+RACE     = ./internal/arena ./rpc ./peer ./snapshot ./wal ./storage ./mvcc ./state ./node ./leader ./watch ./grpcapi ./server ./load/...
 
 .DEFAULT_GOAL := help
 
@@ -25,6 +25,9 @@ race: ## the concurrent packages under the race detector, with invariant checks 
 
 compat: ## the same requests to us and to a real etcd, answers compared
 	cd test/compat && $(GO) test -timeout 20m ./...
+
+cluster: ## three real processes killed, paused, restarted and cut off from a majority under load
+	cd test/cluster && $(GO) test -count=1 -timeout 10m .
 
 clients: ## clients nobody here wrote: etcdctl 3.4 and 3.7, etcdutl, the npm package etcd3
 	cd test/e2e && $(GO) test -count=1 -timeout 15m ./...
@@ -53,4 +56,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: help build check test race compat clients k8s fuzz fuzz-long kill bench bench-cluster rewrite ci
+.PHONY: help build check test race compat cluster clients k8s fuzz fuzz-long kill bench bench-cluster rewrite ci

@@ -1,0 +1,255 @@
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Clients is who a connection belongs to when it is no member's.
+const Clients = "clients"
+
+// Network knows the state of every directed link, and the proxies that obey it.
+type Network struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, whenever a link changes
+	links   map[link]condition
+	pids    func() map[string]int
+	conns   map[*pipe]struct{}
+	closers []io.Closer
+}
+
+type link struct{ from, to string }
+
+// condition is what happens to bytes on a link. The zero value lets them through.
+type condition struct {
+	stalled bool
+	refused bool // connections end, and new ones are refused
+	delay   time.Duration
+}
+
+// pipe is a connection through a proxy.
+type pipe struct {
+	from, to string
+	a, b     net.Conn
+}
+
+// NewNetwork makes a network in which everything reaches everything. pids tells the processes of the members, by name.
+func NewNetwork(pids func() map[string]int) *Network {
+	return &Network{changed: make(chan struct{}), links: map[link]condition{}, pids: pids, conns: map[*pipe]struct{}{}}
+}
+
+// Close ends the proxies and their connections.
+func (n *Network) Close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.closers {
+		_ = c.Close()
+	}
+	for p := range n.conns {
+		_ = p.a.Close()
+		_ = p.b.Close()
+	}
+	n.links = map[link]condition{}
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// set changes the links chosen by which, among all given names.
+func (n *Network) set(names []string, change func(from, to string, c *condition)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, from := range names {
+		for _, to := range names {
+			if from == to {
+				continue
+			}
+			c := n.links[link{from, to}]
+			change(from, to, &c)
+			n.links[link{from, to}] = c
+		}
+	}
+	for p := range n.conns {
+		if n.links[link{p.from, p.to}].refused || n.links[link{p.to, p.from}].refused {
+			_ = p.a.Close()
+			_ = p.b.Close()
+		}
+	}
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// heal lets everything through again. With reset, connections that were stalled end instead of going on with what they held.
+func (n *Network) heal(names []string, reset bool) {
+	if reset {
+		n.set(names, func(_, _ string, c *condition) { c.refused = c.refused || c.stalled })
+	}
+	n.set(names, func(_, _ string, c *condition) { *c = condition{} })
+}
+
+func (n *Network) get(from, to string) (condition, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.links[link{from, to}], n.changed
+}
+
+// Proxy listens on address and passes connections on to target, which belongs to member to.
+func (n *Network) Proxy(address, target, to string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.closers = append(n.closers, l)
+	n.mu.Unlock()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go n.serve(c, target, to)
+		}
+	}()
+	return nil
+}
+
+func (n *Network) serve(c net.Conn, target, to string) {
+	from := n.owner(c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr))
+	defer c.Close()
+	if !n.wait(from, to, time.Now()) {
+		return
+	}
+	d, err := net.DialTimeout("tcp", target, 5*time.Second)
+	if err != nil {
+		if t, ok := c.(*net.TCPConn); ok {
+			_ = t.SetLinger(0) // what a closed port answers
+		}
+		return
+	}
+	defer d.Close()
+	p := &pipe{from: from, to: to, a: c, b: d}
+	n.mu.Lock()
+	n.conns[p] = struct{}{}
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		delete(n.conns, p)
+		n.mu.Unlock()
+	}()
+	var both sync.WaitGroup
+	both.Go(func() { n.copy(d, c, from, to) })
+	both.Go(func() { n.copy(c, d, to, from) })
+	both.Wait()
+}
+
+// wait returns when bytes sent at an instant have arrived, and reports whether they have.
+func (n *Network) wait(from, to string, sent time.Time) bool {
+	for {
+		c, changed := n.get(from, to)
+		if c.refused {
+			return false
+		}
+		late := time.Until(sent.Add(c.delay))
+		if !c.stalled && late <= 0 {
+			return true
+		}
+		var timer <-chan time.Time
+		if !c.stalled {
+			timer = time.After(late)
+		}
+		select {
+		case <-changed:
+		case <-timer:
+		}
+	}
+}
+
+// chunk is what was read at once, and when.
+type chunk struct {
+	data []byte
+	at   time.Time
+}
+
+// copy passes one direction of a connection on, as the link from -> to allows.
+func (n *Network) copy(dst, src net.Conn, from, to string) {
+	// A window of bytes may be on its way: what does not fit waits at the sender, as in a real connection.
+	way := make(chan chunk, 64)
+	go func() {
+		defer close(way)
+		for {
+			buf := make([]byte, 32<<10)
+			k, err := src.Read(buf)
+			if k > 0 {
+				way <- chunk{buf[:k], time.Now()}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	broken := false
+	for c := range way {
+		if broken = broken || !n.wait(from, to, c.at); broken {
+			_ = src.Close()
+			continue
+		}
+		if _, err := dst.Write(c.data); err != nil {
+			broken = true
+		}
+	}
+	if n.wait(from, to, time.Now()) { // the end of a connection is a packet too
+		if t, ok := dst.(*net.TCPConn); ok {
+			_ = t.CloseWrite()
+		}
+		return
+	}
+	_ = dst.Close()
+}
+
+// owner finds the member whose process holds the other end of a connection.
+func (n *Network) owner(remote, local *net.TCPAddr) string {
+	inode, err := inodeOf(remote, local)
+	if err != nil {
+		return Clients
+	}
+	for name, pid := range n.pids() {
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, fd := range fds {
+			if target, err := os.Readlink(fd); err == nil && target == "socket:["+inode+"]" {
+				return name
+			}
+		}
+	}
+	return Clients
+}
+
+// inodeOf is the inode of the socket whose own end is own.
+func inodeOf(own, other *net.TCPAddr) (string, error) {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return "", err
+	}
+	want := hexAddr(own) + " " + hexAddr(other)
+	for line := range strings.SplitSeq(string(table), "\n") {
+		f := strings.Fields(line)
+		if len(f) > 9 && f[1]+" "+f[2] == want {
+			return f[9], nil
+		}
+	}
+	return "", errors.New("no such socket")
+}
+
+func hexAddr(a *net.TCPAddr) string {
+	ip := a.IP.To4()
+	if ip == nil {
+		return ""
+	}
+	return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], a.Port)
+}

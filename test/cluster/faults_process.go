@@ -1,0 +1,22 @@
+package cluster
+
+// PID is the number of the member's process, 0 when there is none.
+func (m *Member) PID() int {
+	if m.cmd == nil || m.cmd.Process == nil || m.Ended() {
+		return 0
+	}
+	return m.cmd.Process.Pid
+}
+
+// Ended reports whether the member has been started and its process has ended since, for whatever reason.
+func (m *Member) Ended() bool {
+	if m.done == nil {
+		return false
+	}
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
