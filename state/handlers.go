@@ -29,11 +29,11 @@ var handlers = [...]handler{
 	command.ConfChange:       confChange,
 }
 
-// denied says whether an alarm denies the command. A corrupt store is the worse news. A Txn may go past NOSPACE when it puts
+// denied says whether an alarm denies the command. A corrupt store is the worse news; one that is fenced denies nothing. A Txn may go past NOSPACE when it puts
 // nothing, which its handler finds out.
 func (m *Machine) denied(row *command.Row) error {
 	switch {
-	case m.alarms.corrupt && row.DeniedByCorrupt:
+	case m.alarms.corrupt && row.DeniedByCorrupt && !contained(m.alarms.list, m.members.View()):
 		return fault.Corrupt
 	case m.alarms.noSpace && row.DeniedByNoSpace && row.Kind != command.Txn:
 		return fault.NoSpace
