@@ -282,7 +282,7 @@ type Counters struct {
 	SlowReads       uint64 // rounds of the read barrier that were repeated
 	ReadsFailed     uint64 // reads whose barrier failed
 	Stalls          uint64 // times that the log or the machine made no progress for too long
-	StepDowns       uint64 // leaderships that were handed over because of that
+	StepDowns       uint64 // leaderships that were handed over because of that, or of a fence
 }
 
 // Counters returns the current numbers without waiting for anybody.

@@ -256,7 +256,8 @@ type gauges struct {
 type distress struct {
 	stall     atomic.Pointer[Stall] // as of the last tick; nil: all is well
 	stalls    atomic.Uint64
-	stepDowns atomic.Uint64 // leaderships given up because of a stall
+	stepDowns atomic.Uint64 // leaderships given up because of a stall or a fence
+	fenced    atomic.Bool
 }
 
 // leaderState is one observation of who leads.

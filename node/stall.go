@@ -26,6 +26,13 @@ const (
 	stalledMachine = "the state machine"
 )
 
+// fencedData is why a leader hands over that is fenced.
+const fencedData = "its data differs from that of the others"
+
+// Fence says whether this member's data is not to be trusted. As long as it is not, this member votes and keeps the log, but does
+// not lead: a leader that learns it hands over. The only voter leads all the same.
+func (h *Host) Fence(on bool) { h.gauges.fenced.Store(on) }
+
 // Stall is what does not get on for longer than limits.StallElections election timeouts, as of the last tick.
 func (h *Host) Stall() Stall {
 	if s := h.gauges.stall.Load(); s != nil {
@@ -46,7 +53,7 @@ type watchdog struct {
 	written      uint64 // storage-append messages finished since the start
 	given        uint64 // index of the last entry given to the applier
 	reported     string // what is known to be stalled
-	handing      bool   // this member, as a leader, hands over because of a stall
+	handing      string // why this member, as a leader, hands over; "" when it does not
 	again        int    // the tick of the next attempt to hand over
 	tried        []uint64
 }
@@ -80,7 +87,7 @@ func (l *loop) stallTicks() int { return limits.StallElections * l.h.cfg.Timing.
 // unfit reports whether this member makes so little progress that it must not become the leader. That is from half the time
 // on after which a leader gives up: what holds up all members alike must not pass the leadership around.
 func (l *loop) unfit() bool {
-	return !l.sole() && l.watchdog.stall(max(l.stallTicks()/2, 1)) != ""
+	return !l.sole() && (l.h.gauges.fenced.Load() || l.watchdog.stall(max(l.stallTicks()/2, 1)) != "")
 }
 
 // watch looks, at every tick, whether the log and the machine get on.
@@ -92,6 +99,9 @@ func (l *loop) watch() {
 	what := w.stall(l.stallTicks())
 	if what == "" {
 		l.recovered()
+		if l.h.gauges.fenced.Load() {
+			l.giveUp(fencedData, 0)
+		}
 		return
 	}
 	age := time.Duration(max(w.log.ticks, w.machine.ticks)) * l.h.cfg.Timing.Tick
@@ -103,7 +113,12 @@ func (l *loop) watch() {
 			zap.Int("writes-waiting", l.appending), zap.Uint64("applied", applied), zap.Uint64("to-be-applied", w.given),
 			zap.Uint64("committed", l.h.gauges.committed.Load()), zap.Bool("leader", l.role == raft.StateLeader))
 	}
-	if l.role == raft.StateLeader && !l.sole() && l.ticks >= w.again && len(l.transfers) == 0 {
+	l.giveUp(what, age)
+}
+
+// giveUp hands the leadership over, if this member has it, nobody else has it handed over, and the last attempt is over.
+func (l *loop) giveUp(what string, age time.Duration) {
+	if l.role == raft.StateLeader && !l.sole() && l.ticks >= l.again && len(l.transfers) == 0 {
 		l.handOver(what, age)
 	}
 }
@@ -115,7 +130,7 @@ func (l *loop) recovered() {
 		return
 	}
 	l.h.cfg.Logger.Info("this member does not stall any more: "+w.reported+" goes on", zap.Bool("leader", l.role == raft.StateLeader))
-	w.reported, w.handing, w.again, w.tried = "", false, 0, nil
+	w.reported, w.handing, w.again, w.tried = "", "", 0, nil
 	l.h.gauges.stall.Store(nil)
 }
 
@@ -130,12 +145,12 @@ func (l *loop) handOver(what string, age time.Duration) {
 			return
 		}
 		w.again = l.ticks + l.h.cfg.Timing.ElectionTicks
-		l.h.cfg.Logger.Warn("this leader stalls and nobody can take over", zap.String("stalled", what), zap.Duration("for", age), zap.String("reason", why))
+		l.h.cfg.Logger.Warn("this leader should hand over and nobody can take over", zap.String("because-of", what), zap.Duration("for", age), zap.String("reason", why))
 		return
 	}
 	// Raft gives up a transfer after an election timeout.
-	w.handing, w.again, w.tried = true, l.ticks+l.h.cfg.Timing.ElectionTicks+1, append(w.tried, to)
-	l.h.cfg.Logger.Warn("this leader stalls and hands the leadership over", zap.String("stalled", what), zap.Duration("for", age), zap.Stringer("to", ids.MemberID(to)))
+	w.handing, w.again, w.tried = what, l.ticks+l.h.cfg.Timing.ElectionTicks+1, append(w.tried, to)
+	l.h.cfg.Logger.Warn("this leader hands the leadership over", zap.String("because-of", what), zap.Duration("for", age), zap.Stringer("to", ids.MemberID(to)))
 	l.rn.TransferLeader(to)
 }
 
@@ -166,12 +181,12 @@ func (l *loop) betterOff(what string) (to uint64, why string) {
 	return to, why
 }
 
-// handedOver notes that a leader that stalled leads no more.
+// handedOver notes that a leader that had to hand over leads no more.
 func (l *loop) handedOver(leader ids.MemberID) {
-	if l.handing && leader != 0 && uint64(leader) != *l.self {
-		l.handing = false
+	if l.handing != "" && leader != 0 && uint64(leader) != *l.self {
 		l.h.gauges.stepDowns.Add(1)
-		l.h.cfg.Logger.Info("the leadership of this member, which stalls, is over", zap.String("stalled", l.reported), zap.Stringer("leader", leader))
+		l.h.cfg.Logger.Info("the leadership of this member is handed over", zap.String("because-of", l.handing), zap.Stringer("leader", leader))
+		l.handing, l.tried = "", nil
 	}
 }
 
@@ -189,8 +204,8 @@ func (l *loop) refuses(m *raftpb.Message) bool {
 	if m.GetType() != raftpb.MsgTimeoutNow || !l.unfit() {
 		return false
 	}
-	l.h.cfg.Logger.Warn("this member refuses to lead: it stalls itself", zap.Stringer("asked-by", ids.MemberID(m.GetFrom())),
-		zap.String("stalled", l.watchdog.stall(max(l.stallTicks()/2, 1))))
+	l.h.cfg.Logger.Warn("this member refuses to lead", zap.Stringer("asked-by", ids.MemberID(m.GetFrom())),
+		zap.String("stalled", l.watchdog.stall(max(l.stallTicks()/2, 1))), zap.Bool("fenced", l.h.gauges.fenced.Load()))
 	return true
 }
 

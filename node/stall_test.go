@@ -151,6 +151,28 @@ func TestStallOfOnlyVoter(t *testing.T) {
 	a.get()
 }
 
+// TestFencedMember does not lead: a leader that is fenced hands over, and takes the leadership again only when it is not any more.
+func TestFencedMember(t *testing.T) {
+	n, leader, others := group(t)
+	all := append([]*member{leader}, others...)
+	n.pushes(t, all, leader)
+	leader.host.Fence(true)
+	n.tickAll(t, all, func() bool { return leaderOf(others...) != nil })
+	n.pushes(t, all, leader)
+	require.EqualValues(t, 1, leader.host.Counters().StepDowns)
+	require.Empty(t, leader.host.Stall().What)
+
+	back := func() error {
+		got := make(chan error, 1)
+		leaderOf(others...).host.TransferLeadership(leader.host.Status().Member, func(err error) { got <- err })
+		n.tickAll(t, all, func() bool { return len(got) == 1 })
+		return <-got
+	}
+	require.ErrorIs(t, back(), fault.TimeoutLeaderTransfer)
+	leader.host.Fence(false)
+	require.NoError(t, back())
+}
+
 // ditch is a transport that, once it is open, takes messages to one member and never delivers them.
 type ditch struct {
 	port
