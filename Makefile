@@ -50,10 +50,24 @@ bench: ## us and a real etcd in turn on this machine, against the goals: an hour
 bench-cluster: ## the same with three members of each on this machine: 25 minutes
 	cd bench && $(GO) run . -build -members 3
 
+RUNS    ?= 100
+FOR     ?= 60s
+SEED    ?= 0
+FAULTS   = cd test/cluster && $(GO) run ./cmd/faults
+
+faults: ## RUNS (default 100) runs of FOR (default 60s) of a cluster under random faults, judged; writes bench/results
+	$(FAULTS) -runs $(RUNS) -for $(FOR) -seed $(SEED) -out ../../bench/results/faults-$$(date -u +%Y%m%dT%H%M%SZ).jsonl
+
+faults-short: ## a dozen short runs of the same: what CI runs, under three minutes
+	$(FAULTS) -runs 12 -for 5s -seed $(SEED)
+
+failover: ## how long writes stop when the leader is killed, ours and a real etcd's: medians
+	cd test/cluster && $(GO) run ./cmd/failover
+
 rewrite: ## regenerate the expected output of scenario tests: commit it only if you understand every changed line
 	$(GO) test ./mvcc ./state ./leader ./load -rewrite
 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: help build check test race compat cluster clients k8s fuzz fuzz-long kill bench bench-cluster rewrite ci
+.PHONY: help build check test race compat cluster clients k8s fuzz fuzz-long kill bench bench-cluster faults faults-short failover rewrite ci

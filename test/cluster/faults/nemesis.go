@@ -205,9 +205,8 @@ func (n *nemesis) partitionClients(context.Context) (func() error, error) {
 func (n *nemesis) oneWay(context.Context) (func() error, error) {
 	lost := map[link]bool{}
 	var text strings.Builder
-	for range 1 + n.rng.IntN(3) {
-		l := link{n.any().Name, n.any().Name}
-		if l.from != l.to {
+	for want := 1 + n.rng.IntN(3); len(lost) < want; {
+		if l := (link{n.any().Name, n.any().Name}); l.from != l.to && !lost[l] {
 			lost[l] = true
 			fmt.Fprintf(&text, " %s->%s", l.from, l.to)
 		}

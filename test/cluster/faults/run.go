@@ -79,6 +79,7 @@ type run struct {
 	net     *Network
 	disk    *disk
 	began   time.Time
+	driven  int64             // when the load began, since began
 	clients map[string]string // client address through the proxy, by member
 	summary Summary
 	seen    atomic.Int64
@@ -149,9 +150,7 @@ func (r *run) found(ctx context.Context) (err error) {
 	}
 	r.summary.Members = n
 	flags := []string{fmt.Sprintf("--snapshot-count=%d", []int{50, 200, 10000}[r.rng.IntN(3)])}
-	if r.cfg.Kind == proc.Quorate || flags[0] != "" {
-		flags = append(flags, fmt.Sprintf("--snapshot-catchup-entries=%d", []int{20, 500}[r.rng.IntN(2)]))
-	}
+	flags = append(flags, fmt.Sprintf("--snapshot-catchup-entries=%d", []int{20, 500}[r.rng.IntN(2)]))
 	r.logf("seed %d: %d members of %s, %v", r.cfg.Seed, n, r.cfg.Kind, flags)
 	if r.cluster, err = cluster.New(r.cfg.Kind, r.cfg.Dir, n, flags...); err != nil {
 		return err
@@ -304,6 +303,7 @@ func (r *run) at(m *cluster.Member, do func(cli *clientv3.Client) error) error {
 // drive starts recorders and watchers, which go on until ctx ends.
 func (r *run) drive(ctx context.Context) *sync.WaitGroup {
 	var wg sync.WaitGroup
+	r.driven = int64(time.Since(r.began))
 	members := r.members()
 	for i := range recorders {
 		var names []string
@@ -316,21 +316,21 @@ func (r *run) drive(ctx context.Context) *sync.WaitGroup {
 			continue
 		}
 		c := &recorder{id: i, cli: cli, rng: rand.New(rand.NewPCG(r.cfg.Seed, uint64(100+i))), began: r.began, seen: &r.seen, safe: &r.safe,
-			pause: 25 * time.Millisecond, mods: map[string]int64{}, errors: map[string]int{}}
+			pause: 15 * time.Millisecond, mods: map[string]int64{}, errors: map[string]int{}}
 		r.record = append(r.record, c)
 		wg.Go(func() { c.run(ctx) })
 	}
 	for i, m := range members {
-		r.watcher(ctx, &wg, &watcher{name: "all@" + m.Name, via: m.Name, key: "\x00", end: "\x00", prev: true}, i, m.Name)
+		r.watcher(ctx, &watcher{name: "all@" + m.Name, via: m.Name, key: "\x00", end: "\x00", prev: true}, i, m.Name)
 	}
-	r.watcher(ctx, &wg, &watcher{name: "some", via: "any", key: "k05", end: "k12", prev: true, restless: true}, 10)
-	r.watcher(ctx, &wg, &watcher{name: "one", via: "any", key: "k03", restless: true}, 11)
-	r.watcher(ctx, &wg, &watcher{name: "from", via: "any", key: "k1", end: "l"}, 12)
+	r.watcher(ctx, &watcher{name: "some", via: "any", key: "k05", end: "k12", prev: true, restless: true}, 10)
+	r.watcher(ctx, &watcher{name: "one", via: "any", key: "k03", restless: true}, 11)
+	r.watcher(ctx, &watcher{name: "from", via: "any", key: "k1", end: "l"}, 12)
 	wg.Go(func() { r.follow(ctx) })
 	return &wg
 }
 
-func (r *run) watcher(ctx context.Context, wg *sync.WaitGroup, w *watcher, i int, names ...string) {
+func (r *run) watcher(ctx context.Context, w *watcher, i int, names ...string) {
 	cli, err := r.client(names...)
 	if err != nil {
 		r.violate("client", "%v", err)
@@ -342,7 +342,6 @@ func (r *run) watcher(ctx context.Context, wg *sync.WaitGroup, w *watcher, i int
 	wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w.stop = cancel
 	go w.run(wctx)
-	_ = wg
 }
 
 // follow keeps safe, the revision up to which some watch has every event, up to date.
@@ -362,7 +361,7 @@ func (r *run) follow(ctx context.Context) {
 
 // gap measures how long no client has been answered.
 func (r *run) gap() {
-	latest := int64(0)
+	latest := r.driven
 	for _, c := range r.record {
 		latest = max(latest, c.last.Load())
 	}
@@ -425,14 +424,14 @@ func (r *run) heal(ctx context.Context) {
 func (r *run) settle(ctx context.Context) (last int64) {
 	ctx, cancel := context.WithTimeout(ctx, healWait)
 	defer cancel()
-	closing := *r.record[len(r.record)-1]
+	c := r.record[len(r.record)-1]
+	before := c.stats.answered
 	for _, m := range r.members() {
 		if err := m.Ready(ctx); err != nil {
 			r.violate("liveness", "%v", err)
 		}
 	}
-	c := r.record[len(r.record)-1]
-	for try := 0; try < 5 && c.stats.answered == closing.stats.answered; try++ {
+	for try := 0; try < 5 && c.stats.answered == before; try++ {
 		c.ask(ctx, check.Request{Kind: check.Put, Key: "k05", Value: c.value()})
 	}
 	last = r.seen.Load()
