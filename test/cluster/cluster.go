@@ -39,6 +39,7 @@ type Member struct {
 	Client string   // URL
 	Peer   string   // URL
 	Flags  []string // of this member alone; they override those of the cluster
+	Wrap   []string // a command that runs the program, such as one that enters a network namespace
 
 	c    *Cluster
 	cmd  *exec.Cmd
@@ -166,7 +167,8 @@ func (m *Member) Start() (err error) {
 	if m.log, err = os.OpenFile(filepath.Join(m.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return err
 	}
-	m.cmd = exec.Command(m.c.bin, args...)
+	command := append(append(append([]string(nil), m.Wrap...), m.c.bin), args...)
+	m.cmd = exec.Command(command[0], command[1:]...)
 	m.cmd.Dir, m.cmd.Stdout, m.cmd.Stderr = m.Dir, m.log, m.log
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)

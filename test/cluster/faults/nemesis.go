@@ -42,6 +42,9 @@ func newNemesis(r *run, rng *rand.Rand) *nemesis {
 	if r.disk != nil {
 		n.faults = append(n.faults, fault{"full-disk", n.fullDisk})
 	}
+	if _, ok := r.net.(*wire); ok {
+		n.faults = append(n.faults, fault{"packet-loss", n.lossy}, fault{"packet-loss", n.lossy}, fault{"reorder", n.reorder})
+	}
 	n.faults = append(n.faults, n.memberFaults()...)
 	return n
 }
@@ -225,6 +228,18 @@ func (n *nemesis) delay(context.Context) (func() error, error) {
 			c.delay = base/2 + time.Duration(n.rng.Int64N(int64(base)/2+1))
 		}
 	})
+}
+
+// lossy loses some of all packets.
+func (n *nemesis) lossy(context.Context) (func() error, error) {
+	loss := 0.02 + 0.28*n.rng.Float64()
+	return n.cut(fmt.Sprintf("lose %.0f%% of all packets", 100*loss), func(_, _ string, c *condition) { c.loss = loss })
+}
+
+// reorder delays every packet by another time.
+func (n *nemesis) reorder(context.Context) (func() error, error) {
+	jitter := time.Duration(1 + n.rng.Int64N(int64(100*time.Millisecond)))
+	return n.cut(fmt.Sprintf("delay every packet by up to %v", jitter), func(_, _ string, c *condition) { c.jitter = jitter })
 }
 
 func (n *nemesis) moveLeader(ctx context.Context) (func() error, error) {

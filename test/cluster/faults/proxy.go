@@ -10,13 +10,26 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"quorate.dev/quorate/test/cluster"
 )
 
 // Clients is who a connection belongs to when it is no member's.
 const Clients = "clients"
 
-// Network knows the state of every directed link, and the proxies that obey it.
-type Network struct {
+// network is what members and clients reach each other by.
+type network interface {
+	// place gives a member its addresses, and returns the one that clients reach it by.
+	place(m *cluster.Member, i int) (client string, err error)
+	// set changes the links between all names.
+	set(names []string, change func(from, to string, c *condition))
+	// heal lets everything through again. With reset, connections that were stalled end instead of going on with what they held.
+	heal(names []string, reset bool)
+	close()
+}
+
+// proxies is a network of TCP proxies. It knows the state of every directed link, and the proxies that obey it.
+type proxies struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, whenever a link changes
 	links   map[link]condition
@@ -32,6 +45,8 @@ type condition struct {
 	stalled bool
 	refused bool // connections end, and new ones are refused
 	delay   time.Duration
+	jitter  time.Duration // more delay, by chance, packet by packet: only where there are packets
+	loss    float64       // how many packets get lost: only where there are packets
 }
 
 // pipe is a connection through a proxy.
@@ -40,13 +55,13 @@ type pipe struct {
 	a, b     net.Conn
 }
 
-// NewNetwork makes a network in which everything reaches everything. pids tells the processes of the members, by name.
-func NewNetwork(pids func() map[string]int) *Network {
-	return &Network{changed: make(chan struct{}), links: map[link]condition{}, pids: pids, conns: map[*pipe]struct{}{}}
+// newProxies makes a network of proxies in which everything reaches everything. pids tells the processes of the members, by name.
+func newProxies(pids func() map[string]int) *proxies {
+	return &proxies{changed: make(chan struct{}), links: map[link]condition{}, pids: pids, conns: map[*pipe]struct{}{}}
 }
 
-// Close ends the proxies and their connections.
-func (n *Network) Close() {
+// close ends the proxies and their connections.
+func (n *proxies) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range n.closers {
@@ -62,19 +77,10 @@ func (n *Network) Close() {
 }
 
 // set changes the links chosen by which, among all given names.
-func (n *Network) set(names []string, change func(from, to string, c *condition)) {
+func (n *proxies) set(names []string, change func(from, to string, c *condition)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, from := range names {
-		for _, to := range names {
-			if from == to {
-				continue
-			}
-			c := n.links[link{from, to}]
-			change(from, to, &c)
-			n.links[link{from, to}] = c
-		}
-	}
+	each(n.links, names, change)
 	for p := range n.conns {
 		if n.links[link{p.from, p.to}].refused || n.links[link{p.to, p.from}].refused {
 			_ = p.a.Close()
@@ -85,22 +91,45 @@ func (n *Network) set(names []string, change func(from, to string, c *condition)
 	n.changed = make(chan struct{})
 }
 
-// heal lets everything through again. With reset, connections that were stalled end instead of going on with what they held.
-func (n *Network) heal(names []string, reset bool) {
+// each changes every link between two of names.
+func each(links map[link]condition, names []string, change func(from, to string, c *condition)) {
+	for _, from := range names {
+		for _, to := range names {
+			if from == to {
+				continue
+			}
+			c := links[link{from, to}]
+			change(from, to, &c)
+			links[link{from, to}] = c
+		}
+	}
+}
+
+// place puts a member behind proxies. Members and proxies have addresses of their own on the loopback network, below the
+// ports that the system hands out, so that a restarted member finds its port free.
+func (n *proxies) place(m *cluster.Member, i int) (client string, err error) {
+	base := fmt.Sprintf("127.%d.%d.", 64+os.Getpid()/250%128, os.Getpid()%250)
+	own, proxied := fmt.Sprintf("%s%d", base, i+1), fmt.Sprintf("%s%d", base, i+101)
+	m.Client, m.Peer = "http://"+own+":2379", "http://"+proxied+":2380"
+	m.Flags = append(m.Flags, "--listen-peer-urls=http://"+own+":2380")
+	return proxied + ":2379", errors.Join(n.proxy(proxied+":2380", own+":2380", m.Name), n.proxy(proxied+":2379", own+":2379", m.Name))
+}
+
+func (n *proxies) heal(names []string, reset bool) {
 	if reset {
 		n.set(names, func(_, _ string, c *condition) { c.refused = c.refused || c.stalled })
 	}
 	n.set(names, func(_, _ string, c *condition) { *c = condition{} })
 }
 
-func (n *Network) get(from, to string) (condition, <-chan struct{}) {
+func (n *proxies) get(from, to string) (condition, <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.links[link{from, to}], n.changed
 }
 
-// Proxy listens on address and passes connections on to target, which belongs to member to.
-func (n *Network) Proxy(address, target, to string) error {
+// proxy listens on address and passes connections on to target, which belongs to member to.
+func (n *proxies) proxy(address, target, to string) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -120,7 +149,7 @@ func (n *Network) Proxy(address, target, to string) error {
 	return nil
 }
 
-func (n *Network) serve(c net.Conn, target, to string) {
+func (n *proxies) serve(c net.Conn, target, to string) {
 	from := n.owner(c.RemoteAddr().(*net.TCPAddr), c.LocalAddr().(*net.TCPAddr))
 	defer c.Close()
 	if !n.wait(from, to, time.Now()) {
@@ -150,7 +179,7 @@ func (n *Network) serve(c net.Conn, target, to string) {
 }
 
 // wait returns when bytes sent at an instant have arrived, and reports whether they have.
-func (n *Network) wait(from, to string, sent time.Time) bool {
+func (n *proxies) wait(from, to string, sent time.Time) bool {
 	for {
 		c, changed := n.get(from, to)
 		if c.refused {
@@ -178,16 +207,16 @@ type chunk struct {
 }
 
 // copy passes one direction of a connection on, as the link from -> to allows.
-func (n *Network) copy(dst, src net.Conn, from, to string) {
+func (n *proxies) copy(dst, src net.Conn, from, to string) {
 	// A window of bytes may be on its way: what does not fit waits at the sender, as in a real connection.
 	way := make(chan chunk, 64)
 	go func() {
 		defer close(way)
+		buf := make([]byte, 32<<10)
 		for {
-			buf := make([]byte, 32<<10)
 			k, err := src.Read(buf)
 			if k > 0 {
-				way <- chunk{buf[:k], time.Now()}
+				way <- chunk{append([]byte(nil), buf[:k]...), time.Now()}
 			}
 			if err != nil {
 				return
@@ -214,7 +243,7 @@ func (n *Network) copy(dst, src net.Conn, from, to string) {
 }
 
 // owner finds the member whose process holds the other end of a connection.
-func (n *Network) owner(remote, local *net.TCPAddr) string {
+func (n *proxies) owner(remote, local *net.TCPAddr) string {
 	inode, err := inodeOf(remote, local)
 	if err != nil {
 		return Clients

@@ -3,7 +3,6 @@ package faults
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -32,6 +31,7 @@ type Config struct {
 	Members int           // 0: three or five, by the seed
 	Dir     string        // data and logs; what is found is kept here
 	Log     func(format string, args ...any)
+	Packets bool // network namespaces and packets instead of proxies, where that is allowed
 	Disk    bool // one member gets a small disk of its own that is filled now and then
 }
 
@@ -40,6 +40,7 @@ type Summary struct {
 	Seed       uint64         `json:"seed"`
 	Kind       string         `json:"kind"`
 	Members    int            `json:"members"`
+	Network    string         `json:"network"` // proxies or packets
 	Seconds    float64        `json:"seconds"` // of faults
 	Faults     map[string]int `json:"faults"`
 	Ops        Ops            `json:"ops"`
@@ -76,7 +77,7 @@ type run struct {
 	cfg     Config
 	rng     *rand.Rand
 	cluster *cluster.Cluster
-	net     *Network
+	net     network
 	disk    *disk
 	began   time.Time
 	driven  int64             // when the load began, since began
@@ -155,9 +156,17 @@ func (r *run) found(ctx context.Context) (err error) {
 	if r.cluster, err = cluster.New(r.cfg.Kind, r.cfg.Dir, n, flags...); err != nil {
 		return err
 	}
-	r.net = NewNetwork(r.pids)
+	r.net = newProxies(r.pids)
+	r.summary.Network = "proxies"
+	if r.cfg.Packets {
+		if w, err := newWire(r.cfg.Seed); err == nil {
+			r.net, r.summary.Network = w, "packets"
+		} else {
+			r.summary.Skipped = append(r.summary.Skipped, "packets: "+err.Error())
+		}
+	}
 	for i, m := range r.cluster.Members {
-		if err := r.address(m, i); err != nil {
+		if r.clients[m.Name], err = r.net.place(m, i); err != nil {
 			return err
 		}
 	}
@@ -171,23 +180,12 @@ func (r *run) found(ctx context.Context) (err error) {
 	return r.cluster.Start(ctx)
 }
 
-// address puts a member behind proxies. Members and proxies have addresses of their own on the loopback network, below the
-// ports that the system hands out, so that a restarted member finds its port free.
-func (r *run) address(m *cluster.Member, i int) error {
-	base := fmt.Sprintf("127.%d.%d.", 64+os.Getpid()/250%128, os.Getpid()%250)
-	own, proxied := fmt.Sprintf("%s%d", base, i+1), fmt.Sprintf("%s%d", base, i+101)
-	m.Client, m.Peer = "http://"+own+":2379", "http://"+proxied+":2380"
-	m.Flags = append(m.Flags, "--listen-peer-urls=http://"+own+":2380")
-	r.clients[m.Name] = proxied + ":2379"
-	return errors.Join(r.net.Proxy(proxied+":2380", own+":2380", m.Name), r.net.Proxy(proxied+":2379", own+":2379", m.Name))
-}
-
 func (r *run) close() {
 	if r.cluster != nil {
 		r.cluster.Kill()
 	}
 	if r.net != nil {
-		r.net.Close()
+		r.net.close()
 	}
 	for _, w := range r.watch {
 		_ = w.cli.Close()

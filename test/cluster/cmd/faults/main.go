@@ -39,6 +39,7 @@ func command(ctx context.Context, args []string) error {
 	out := flags.String("out", "", "append the line of each run to this file too")
 	dir := flags.String("dir", "", "where data and what is found are kept (default: below the temporary directory)")
 	verbose := flags.Bool("v", false, "say what happens when")
+	packets := flags.String("packets", "mixed", "network namespaces and packets (needs root) instead of proxies: always, never, or in every third run (mixed)")
 	again := flags.String("judge", "", "judge a kept history.json again and run nothing")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -60,7 +61,8 @@ func command(ctx context.Context, args []string) error {
 	bad := 0
 	for i := range *runs {
 		cfg := faults.Config{Kind: kind, Seed: *seed + uint64(i), For: *length, Members: *members, Disk: os.Geteuid() == 0,
-			Dir: filepath.Join(*dir, fmt.Sprintf("%s-%d", kind, *seed+uint64(i))), Log: func(string, ...any) {}}
+			Packets: *packets == "always" || *packets == "mixed" && os.Geteuid() == 0 && i%3 == 2,
+			Dir:     filepath.Join(*dir, fmt.Sprintf("%s-%d", kind, *seed+uint64(i))), Log: func(string, ...any) {}}
 		if *verbose {
 			cfg.Log = func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 		}
