@@ -39,7 +39,7 @@ type leaseDoor struct {
 func (d *leaseDoor) RenewAsync(id ids.LeaseID, done func(ttl int64, err error)) {
 	c := &d.s.core
 	if st := c.host.Status(); st.Self || len(c.machine.View().Members.Members()) < 2 {
-		c.duties.RenewAsync(id, done)
+		d.renewHere(id, done)
 		return
 	}
 	go func() {
@@ -47,11 +47,23 @@ func (d *leaseDoor) RenewAsync(id ids.LeaseID, done func(ttl int64, err error)) 
 		req := wire.LeaseKeepAliveRequest{ID: int64(id)}
 		err := d.ask(pathRenew, req.Append(nil), resp.Unmarshal)
 		if errors.Is(err, errLeadsHere) {
-			c.duties.RenewAsync(id, done)
+			d.renewHere(id, done)
 			return
 		}
 		done(resp.TTL, err)
 	}()
+}
+
+// renewHere renews a lease on this member, which leads. It reads first: a follower may have answered a grant that this member has not
+// applied yet, and a member that was paused may have lost the leadership without knowing.
+func (d *leaseDoor) renewHere(id ids.LeaseID, done func(ttl int64, err error)) {
+	d.s.core.host.Read(func(err error) {
+		if err != nil {
+			done(0, err)
+			return
+		}
+		d.s.core.duties.RenewAsync(id, done)
+	})
 }
 
 // Remaining implements grpcapi.Leases.
@@ -149,7 +161,11 @@ func (s *Server) serveRenewal(w http.ResponseWriter, req *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), s.cfg.RequestTimeout())
 	defer cancel()
-	ttl, err := s.core.duties.Renew(ctx, ids.LeaseID(m.ID))
+	err := s.caughtUp(ctx)
+	var ttl int64
+	if err == nil {
+		ttl, err = s.core.duties.Renew(ctx, ids.LeaseID(m.ID))
+	}
 	if err != nil {
 		refuseLease(w, err)
 		return
@@ -168,6 +184,12 @@ func (s *Server) serveTimeToLive(w http.ResponseWriter, req *http.Request) {
 	var m etcdserverpb.LeaseTimeToLiveRequest
 	if err := unwrapField1(body, &m); err != nil {
 		http.Error(w, "error unmarshalling request", http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), s.cfg.RequestTimeout())
+	defer cancel()
+	if err := s.caughtUp(ctx); err != nil {
+		refuseLease(w, err)
 		return
 	}
 	left, granted, found, leading := s.core.duties.Remaining(ids.LeaseID(m.ID))
@@ -190,6 +212,19 @@ func (s *Server) serveTimeToLive(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/protobuf")
 	_, _ = w.Write(wrapField1(answer))
+}
+
+// caughtUp waits until this member has applied all that was acknowledged anywhere: another member, which has applied a grant, may ask
+// before this one has.
+func (s *Server) caughtUp(ctx context.Context) error {
+	done := make(chan error, 1)
+	s.core.host.Read(func(err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fault.Timeout
+	}
 }
 
 // leaseRequest reads a request about a lease.

@@ -67,7 +67,7 @@ func TestHarness(t *testing.T) {
 		t.Fatal(err)
 	}
 	judge, other := p.run(cases[0])
-	if v := compare(judge, other, false); len(v.wrong) > 0 {
+	if v := compare(judge, other, false, false); len(v.wrong) > 0 {
 		t.Fatalf("two etcds differ:\n%s", strings.Join(v.wrong, "\n"))
 	}
 	for name, lie := range lies {
@@ -78,7 +78,7 @@ func TestHarness(t *testing.T) {
 				liar.Mutate = lie
 				other = script.Run(cases[0], liar)
 			})
-			if v := compare(judge, other, false); len(v.wrong) != 1 {
+			if v := compare(judge, other, false, false); len(v.wrong) != 1 {
 				t.Errorf("want exactly this lie to be found, got %q", v.wrong)
 			}
 		})
@@ -102,7 +102,7 @@ func TestHarness(t *testing.T) {
 			t.Fatal(err)
 		}
 		judge, other := p.run(stale[0])
-		if v := compare(judge, other, true); len(v.wrong) != 1 {
+		if v := compare(judge, other, true, false); len(v.wrong) != 1 {
 			t.Errorf("an allowed difference that did not show was not reported: %q", v.wrong)
 		}
 	})

@@ -42,7 +42,11 @@ type walker struct {
 // TestRandomWalk performs COMPAT_OPS (20,000) random operations from COMPAT_SEED on both servers, one after the other, and
 // compares every answer, every event and the hashes of the history.
 func TestRandomWalk(t *testing.T) {
-	ops, seed := 20_000, time.Now().UnixNano()
+	randomWalk(t, 20_000, startPair(t, opponent(), "--unsafe-no-fsync"))
+}
+
+func randomWalk(t *testing.T, ops int, p *pair) {
+	seed := time.Now().UnixNano()
 	if testing.Short() {
 		ops = 3_000
 	}
@@ -52,10 +56,10 @@ func TestRandomWalk(t *testing.T) {
 	if s := os.Getenv("COMPAT_SEED"); s != "" {
 		seed, _ = strconv.ParseInt(s, 10, 64)
 	}
-	t.Logf("seed %d, %d operations; to replay: COMPAT_SEED=%d COMPAT_OPS=%d go test -run TestRandomWalk", seed, ops, seed, ops)
+	t.Logf("seed %d, %d operations; to replay: COMPAT_SEED=%d COMPAT_OPS=%d go test -run '^%s$'", seed, ops, seed, ops, t.Name())
 	w := &walker{
 		generator: &generator{Rand: rand.New(rand.NewPCG(uint64(seed), 0)), revision: 1, compacted: 1, nextLease: 1000},
-		t:         t, p: startPair(t, opponent(), "--unsafe-no-fsync"), log: io.Discard, slack: 1,
+		t:         t, p: p, log: io.Discard, slack: 1,
 	}
 	if name := os.Getenv("COMPAT_LOG"); name != "" {
 		f, err := os.Create(name)

@@ -113,11 +113,16 @@ type Server struct {
 	log   *os.File
 	done  chan struct{} // closed when the process has been waited for
 	conn  *grpc.ClientConn
+	names *names // of the members of a cluster; empty for a server that runs alone
 }
 
 // Start runs a server of kind k with its data below dir and returns when it answers. flags are added to the common ones
 // and override them. A data directory that already exists is reopened.
 func Start(k Kind, dir string, flags ...string) (*Server, error) {
+	return start(k, dir, &names{}, flags...)
+}
+
+func start(k Kind, dir string, names *names, flags ...string) (*Server, error) {
 	bin, err := Binary(k)
 	if err != nil {
 		return nil, err
@@ -127,7 +132,7 @@ func Start(k Kind, dir string, flags ...string) (*Server, error) {
 	}
 	// The free ports are found by listening and closing; somebody else may take one in between, so try again then.
 	for try := 0; ; try++ {
-		s := &Server{Kind: k, Dir: dir, flags: flags}
+		s := &Server{Kind: k, Dir: dir, flags: flags, names: names}
 		if err = s.exec(bin); err == nil {
 			err = s.awaitReady()
 		}
@@ -219,7 +224,8 @@ var claims struct {
 // awaitReady polls until a Status names a leader and a linearizable read succeeds.
 func (s *Server) awaitReady() error {
 	conn, err := grpc.NewClient(s.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)),
+		grpc.WithUnaryInterceptor(s.names.unary), grpc.WithStreamInterceptor(s.names.stream))
 	if err != nil {
 		return err
 	}
@@ -303,7 +309,7 @@ func (s *Server) Restart() (*Server, error) {
 	if err := s.Stop(); err != nil {
 		return nil, err
 	}
-	return Start(s.Kind, s.Dir, s.flags...)
+	return start(s.Kind, s.Dir, s.names, s.flags...)
 }
 
 // LogTail returns the last n bytes of what the server has logged.
