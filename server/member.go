@@ -61,10 +61,15 @@ func (s *Server) startMember(context.Context) (err error) {
 // leaseTTLMin is the shortest lease granted, seconds.
 func (s *Server) leaseTTLMin() int64 { return leader.MinTTL(s.cfg.ElectionTicks(), s.cfg.Heartbeat()) }
 
-// header is what every response says of this member.
+// header is what every response says of this member. Watches may ask for it before the raft host is there: a host that starts
+// applies what is left of the log at once.
 func (s *Server) header() wire.Header {
 	id := s.core.identity
-	return wire.Header{ClusterID: uint64(id.cluster), MemberID: uint64(id.member), RaftTerm: uint64(s.core.host.Status().Term)}
+	head := wire.Header{ClusterID: uint64(id.cluster), MemberID: uint64(id.member)}
+	if h := s.core.peers.host.Load(); h != nil {
+		head.RaftTerm = uint64(h.Status().Term)
+	}
+	return head
 }
 
 // messageBytes is the largest message accepted, and the size from which watch responses are split.

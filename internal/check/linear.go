@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -60,18 +61,20 @@ func Linearizable(history []Operation, truth *Truth, limit time.Duration) Report
 }
 
 type linear struct {
-	report  Report
-	truth   *Truth
-	placed  []*Operation // known, with a revision, in the order of their revisions
-	refused []*Operation
-	stale   []*Operation // serializable reads: they promise less
-	unknown []*Operation // not answered, may have happened
-	claimed map[int64]*Operation
-	state   *state
-	order   []*Operation    // what porcupine judges
-	latest  *Operation      // of those placed, the one that was called last
-	callOf  map[int64]int64 // call of the write of each revision
-	doubt   int64
+	report   Report
+	truth    *Truth
+	sorted   []*Operation // known, with a revision, in the order of their revisions
+	placed   []*Operation // the rest of sorted, which is not placed yet
+	returned []int64      // for each of sorted, the earliest return of it and those behind it
+	refused  []*Operation
+	stale    []*Operation // serializable reads: they promise less
+	unknown  []*Operation // not answered, may have happened
+	claimed  map[int64]*Operation
+	state    *state
+	order    []*Operation    // what porcupine judges
+	latest   *Operation      // of those placed, the one that was called last
+	callOf   map[int64]int64 // call of the write of each revision
+	doubt    int64
 }
 
 // writes reports whether o, by its answer, has changed something. A revocation may have: only the model can tell.
@@ -125,6 +128,12 @@ func (l *linear) sort(history []Operation) {
 		}
 		return a.Call < b.Call
 	})
+	l.sorted, l.returned = l.placed, make([]int64, len(l.placed))
+	soonest := Never
+	for i, o := range slices.Backward(l.sorted) {
+		soonest = min(soonest, o.Return)
+		l.returned[i] = soonest
+	}
 }
 
 // claim finds revisions that two operations were given.
@@ -236,7 +245,11 @@ func (l *linear) explain(rev int64) bool {
 		l.report.add("a hole", "revision %d is in no answer and in no watch", rev)
 		return false
 	}
+	soonest := l.soonest(rev)
 	for i, o := range l.unknown {
+		if o.Call > soonest {
+			break // it was called after something later had been answered
+		}
 		next, answer, events := l.state.execute(o.Request, 0)
 		if next.rev != rev || sameEvents(events, seen) != "" {
 			continue
@@ -260,6 +273,15 @@ func (l *linear) explain(rev int64) bool {
 	}
 	l.report.add("an effect without a cause", "revision %d is the effect of no recorded operation: %v", rev, seen)
 	return false
+}
+
+// soonest is the earliest instant at which anything of revision rev or later was answered.
+func (l *linear) soonest(rev int64) int64 {
+	i := sort.Search(len(l.sorted), func(i int) bool { return l.sorted[i].Answer.Revision >= rev })
+	if i == len(l.sorted) {
+		return Never
+	}
+	return l.returned[i]
 }
 
 // leaseOf is the lease that all deleted keys were attached to, 0 if there is none.

@@ -280,6 +280,22 @@ func TestLeaseExpires(t *testing.T) {
 	}
 }
 
+// TestExpiryBeforeLaterDelete checks that what a lease's end did is not taken for a deletion of unknown outcome that was
+// asked for later.
+func TestExpiryBeforeLaterDelete(t *testing.T) {
+	w := newWorld(t, 3, 1)
+	lease := w.do(Request{Kind: Grant}).Answer.Lease
+	w.do(Request{Kind: Put, Key: "a", Value: "1", Lease: lease})
+	w.do(Request{Kind: Expire, Lease: lease})
+	w.do(Request{Kind: Put, Key: "b", Value: "2"})
+	w.do(Request{Kind: Put, Key: "a", Value: "3"})
+	lose(w.do(Request{Kind: Delete, Key: "a"}))
+	w.history = append(w.history[:2], w.history[3:]...)
+	if r := w.check(); len(r.Violations) > 0 || r.Expired != 1 || r.Happened != 1 || r.Verdict != "Ok" {
+		t.Fatalf("%+v", r)
+	}
+}
+
 // TestUnknownCompaction checks that a compaction of unknown outcome excuses reads on both sides.
 func TestUnknownCompaction(t *testing.T) {
 	w := newWorld(t, 3, 1)
