@@ -43,6 +43,7 @@ type Metrics struct {
 	HashKV  *Histogram // Maintenance.HashKV
 	Save    *Histogram // Maintenance.Snapshot
 	TTL     *Histogram // granted TTLs, seconds
+	Peers   *Peers
 
 	registry *prometheus.Registry
 }
@@ -63,9 +64,10 @@ func NewMetrics(cfg MetricsConfig) *Metrics {
 		HashKV:   NewHistogram(0.01, 2, 15),
 		Save:     NewHistogram(0.01, 2, 17),
 		TTL:      NewHistogram(1, 2, 24),
+		Peers:    newPeers(),
 	}
 	m.RPC.attach(m)
-	m.registry.MustRegister(newSampler(cfg), m.RPC, m.Clients, &histograms{m: m})
+	m.registry.MustRegister(newSampler(cfg), m.RPC, m.Clients, m.Peers, &histograms{m: m})
 	if !cfg.NoProcessInfo {
 		m.registry.MustRegister(
 			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -86,6 +88,8 @@ type sampler struct {
 
 	constants                     []prometheus.Metric
 	clusterVersion, alarms, peers *prometheus.Desc
+	refused                       *prometheus.Desc // promotions
+	perPeer                       []peerReading
 }
 
 func newSampler(cfg MetricsConfig) *sampler {
@@ -93,6 +97,8 @@ func newSampler(cfg MetricsConfig) *sampler {
 		clusterVersion: desc("etcd_cluster_version", "Version the cluster has agreed on: the label of the series with value 1.", "cluster_version"),
 		alarms:         desc("etcd_debugging_server_alarms", "Raised alarms.", "server_id", "alarm_type"),
 		peers:          desc("etcd_network_known_peers", "Members that this member knows, itself included.", "Local", "Remote"),
+		refused:        desc("etcd_server_learner_promote_failures", "Learners that this member refused to make voters.", "Reason"),
+		perPeer:        peerReadings(),
 	}
 	for _, r := range readings {
 		s.descs = append(s.descs, desc(r.name, r.help))
@@ -143,6 +149,14 @@ func (s *sampler) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, id := range sample.Members {
 		out <- prometheus.MustNewConstMetric(s.peers, prometheus.GaugeValue, 1, s.cfg.ServerID, id)
+	}
+	for i := range sample.Peers {
+		for j := range s.perPeer {
+			s.perPeer[j].collect(out, s.cfg.ServerID, &sample.Peers[i])
+		}
+	}
+	for reason, n := range sample.Raft.PromotionsRefused {
+		out <- prometheus.MustNewConstMetric(s.refused, prometheus.CounterValue, float64(n), reason)
 	}
 	for _, a := range sample.Alarms {
 		out <- prometheus.MustNewConstMetric(s.alarms, prometheus.GaugeValue, 1, a.Member, a.Name)

@@ -201,3 +201,27 @@ func TestHistogramConcurrently(t *testing.T) {
 	m.Fsync = h
 	wantLines(t, scrape(t, m), "etcd_disk_wal_fsync_duration_seconds_sum 8000")
 }
+
+// TestPeers follows what is known of another member into the text of a scrape.
+func TestPeers(t *testing.T) {
+	m := NewMetrics(MetricsConfig{NoProcessInfo: true, ServerID: "1f", Read: func() Sample {
+		return Sample{
+			Raft:  RaftSample{LateHeartbeats: 3, Promotions: 2, PromotionsRefused: map[string]uint64{"not ready": 4}},
+			Peers: []PeerSample{{ID: "2f", Active: true, SentBytes: 5, SnapshotsSending: 1}, {ID: "3f", Disconnects: 6, ReceivedBytes: 7, SnapshotReceiveFailures: 8}},
+		}
+	}})
+	m.Peers.RoundTrips.Observe("2f", 300*time.Microsecond)
+	m.Peers.SnapshotsSent.Observe("2f", time.Second)
+	text := scrape(t, m)
+	wantLines(t, text,
+		`etcd_server_heartbeat_send_failures_total 3`, `etcd_server_learner_promote_successes 2`, `etcd_server_learner_promote_failures{Reason="not ready"} 4`,
+		`etcd_network_active_peers{Local="1f",Remote="2f"} 1`, `etcd_network_active_peers{Local="1f",Remote="3f"} 0`,
+		`etcd_network_disconnected_peers_total{Local="1f",Remote="3f"} 6`,
+		`etcd_network_peer_sent_bytes_total{To="2f"} 5`, `etcd_network_peer_sent_bytes_total{To="3f"} 0`, `etcd_network_peer_received_bytes_total{From="3f"} 7`,
+		`etcd_network_snapshot_send_inflights_total{To="2f"} 1`, `etcd_network_snapshot_receive_failures{From="3f"} 8`,
+		`etcd_network_peer_round_trip_time_seconds_bucket{To="2f",le="0.0002"} 0`, `etcd_network_peer_round_trip_time_seconds_bucket{To="2f",le="0.0004"} 1`,
+		`etcd_network_snapshot_send_total_duration_seconds_sum{To="2f"} 1`)
+	if strings.Contains(text, "sent_failures") {
+		t.Error("series of what has not happened")
+	}
+}

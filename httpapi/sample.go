@@ -8,20 +8,24 @@ type Sample struct {
 	Lease          LeaseSample
 	Disk           DiskSample
 	Alarms         []AlarmSample
-	Members        []string // ids, hexadecimal
-	ClusterVersion string   // "" before the cluster decided
+	Members        []string     // ids, hexadecimal
+	Peers          []PeerSample // the other members
+	ClusterVersion string       // "" before the cluster decided
 }
 
 // RaftSample is the state of the raft host.
 type RaftSample struct {
 	HasLeader, IsLeader, IsLearner bool
-	LeaderChanges                  uint64 // changes of leader seen since the start
-	Committed, Applied             uint64 // indexes
-	Pending                        uint64 // proposals waiting for their result
-	Failed                         uint64 // proposals that failed since the start
-	SlowApplies                    uint64 // batches slower than warning-apply-duration
-	SlowReads                      uint64 // read barriers that took long
-	FailedReads                    uint64 // read barriers that failed
+	LeaderChanges                  uint64            // changes of leader seen since the start
+	Committed, Applied             uint64            // indexes
+	Pending                        uint64            // proposals waiting for their result
+	Failed                         uint64            // proposals that failed since the start
+	SlowApplies                    uint64            // batches slower than warning-apply-duration
+	SlowReads                      uint64            // read barriers that took long
+	FailedReads                    uint64            // read barriers that failed
+	LateHeartbeats                 uint64            // sent by this leader more than a heartbeat interval too late
+	Promotions                     uint64            // learners made voters by this member
+	PromotionsRefused              map[string]uint64 // by reason
 }
 
 // StoreSample is the state of the key space.

@@ -45,6 +45,8 @@ const (
 	PeerMessageBytes     = 512 << 20 // one message of another member, bytes
 	LogRetainedEntries   = 5000      // entries kept in memory for followers behind the applied index
 	LogRetainedBytes     = 16 << 20  // bytes of those entries; whichever bound is reached first counts
+	LogHeldEntries       = 1_000_000 // entries kept in memory while a follower is brought a snapshot
+	LogHeldBytes         = 256 << 20 // bytes of those entries; beyond it the follower needs another snapshot
 	LogUnflushedBytes    = 64 << 20  // log beyond the engine's durable mark before a flush is asked for, bytes
 	ProposalsPending     = 1 << 16   // proposals and reads accepted and not answered before TooManyRequests
 	ProposalPendingBytes = 256 << 20 // bytes of those proposals
@@ -82,7 +84,8 @@ const (
 
 // Failures.
 const (
-	StallElections = 1 // election timeouts without progress of its log or state machine after which a leader gives up
+	HealRetry      = 2 * time.Second // between two attempts to find a leader that heals a member
+	StallElections = 1               // election timeouts without progress of its log or state machine after which a leader gives up
 )
 
 // Times.

@@ -282,6 +282,7 @@ type Counters struct {
 	SlowReads       uint64 // rounds of the read barrier that were repeated
 	ReadsFailed     uint64 // reads whose barrier failed
 	Stalls          uint64 // times that the log or the machine made no progress for too long
+	LateHeartbeats  uint64 // sent by this member as a leader, more than a tick too late
 	StepDowns       uint64 // leaderships that were handed over because of that, or of a fence
 }
 
@@ -297,5 +298,6 @@ func (h *Host) Counters() Counters {
 		ReadsFailed:     h.reads.failed.Load(),
 		Stalls:          h.gauges.stalls.Load(),
 		StepDowns:       h.gauges.stepDowns.Load(),
+		LateHeartbeats:  h.gauges.lateBeats.Load(),
 	}
 }

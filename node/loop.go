@@ -226,6 +226,9 @@ func (l *loop) handle(e event) {
 func (l *loop) tick() {
 	now := l.h.cfg.Clock.Now()
 	l.h.gauges.now.Store(now.UnixNano())
+	if last := l.h.gauges.ticked.Swap(now.UnixNano()); last != 0 && time.Duration(now.UnixNano()-last) > 2*l.h.cfg.Timing.Tick && l.role == raft.StateLeader && !l.sole() {
+		l.h.gauges.lateBeats.Add(1)
+	}
 	l.watch()
 	l.tickRaft()
 	l.advance()
@@ -236,6 +239,7 @@ func (l *loop) tick() {
 	l.h.reads.fail(oldest, fault.Timeout)
 	l.expireTransfers(now)
 	if l.ticks++; l.ticks%tidyTicks == 0 {
+		l.releaseHolds()
 		ring(l.h.tidy)
 	}
 }

@@ -256,6 +256,8 @@ type gauges struct {
 type distress struct {
 	stall     atomic.Pointer[Stall] // as of the last tick; nil: all is well
 	stalls    atomic.Uint64
+	ticked    atomic.Int64  // when raft's clock last moved on, nanoseconds
+	lateBeats atomic.Uint64 // heartbeats that a leader sent more than a tick too late
 	stepDowns atomic.Uint64 // leaderships given up because of a stall or a fence
 	fenced    atomic.Bool
 }

@@ -3,9 +3,12 @@ package node
 import (
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
@@ -25,8 +28,13 @@ func (l *loop) describe() *raftpb.Snapshot {
 }
 
 // sendSnapshot has a snapshot brought to a follower. Raft sends it nothing else until it hears how that went.
+//
+// Any snapshot will do from which the log continues. So an older one that the follower has a part of already can be used
+// again, and until the follower has gone on from there, the log is kept.
 func (l *loop) sendSnapshot(m *raftpb.Message) {
 	to := m.GetTo()
+	m.Snapshot.Metadata.Index, m.Snapshot.Metadata.Term = proto.Uint64(uint64(l.store.base.Index)), proto.Uint64(uint64(l.store.base.Term))
+	l.store.hold(to, math.MaxInt)
 	l.h.cfg.Logger.Info("sending a snapshot to a member that is too far behind for the log", zap.Stringer("to", ids.MemberID(to)), zap.Uint64("index", m.GetSnapshot().GetMetadata().GetIndex()))
 	l.h.cfg.Snapshots.Send(m, func(err error) {
 		status := raft.SnapshotFinish
@@ -34,8 +42,31 @@ func (l *loop) sendSnapshot(m *raftpb.Message) {
 			status = raft.SnapshotFailure
 			l.h.cfg.Logger.Warn("a snapshot could not be sent", zap.Stringer("to", ids.MemberID(to)), zap.Error(err))
 		}
-		l.h.inbox.put(event{call: func(l *loop) { l.rn.ReportSnapshot(to, status) }})
+		l.h.inbox.put(event{call: func(l *loop) {
+			l.rn.ReportSnapshot(to, status)
+			l.store.hold(to, l.ticks+int(holdTime/l.h.cfg.Timing.Tick))
+		}})
 	})
+}
+
+// holdTime is how long the log is kept for a follower that was sent a snapshot, or to which it could not be sent, and that has not
+// gone on yet: the time of a restart.
+const holdTime = time.Minute
+
+// releaseHolds lets go of the log again when the followers that it is kept for have gone on, or time is over.
+func (l *loop) releaseHolds() {
+	if len(l.store.held) == 0 {
+		return
+	}
+	waiting := map[uint64]bool{}
+	l.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		waiting[id] = pr.State != tracker.StateReplicate || pr.Match < uint64(l.store.base.Index)
+	})
+	for to, until := range l.store.held {
+		if !waiting[to] || l.ticks >= until {
+			delete(l.store.held, to)
+		}
+	}
 }
 
 // install makes it durable that a snapshot takes the place of log and state, and ends the host. Whatever raft handed out before is

@@ -28,6 +28,8 @@ type store struct {
 	bytes   int // data of entries
 	keep    int // entries kept behind the applied one
 	slack   int // entries beyond those before they are let go of
+	// Followers that are brought a snapshot, from which they will go on with what is here, and until which tick at most.
+	held map[uint64]int
 
 	// snapshot describes the state as raft knows it; nil when nobody can send one.
 	snapshot func() *raftpb.Snapshot
@@ -120,6 +122,9 @@ func (s *store) trim(applied uint64) {
 	if len(s.entries) <= s.keep+s.slack && s.bytes <= 2*limits.LogRetainedBytes {
 		return
 	}
+	if len(s.held) > 0 && len(s.entries) <= limits.LogHeldEntries && s.bytes <= limits.LogHeldBytes {
+		return
+	}
 	drop, bytes := 0, s.bytes
 	for drop < len(s.entries) && s.entries[drop].GetIndex() < applied &&
 		(len(s.entries)-drop > s.keep || bytes > limits.LogRetainedBytes) {
@@ -132,6 +137,14 @@ func (s *store) trim(applied uint64) {
 	s.base = markOf(s.entries[drop-1])
 	s.entries = append(make([]*raftpb.Entry, 0, len(s.entries)-drop+s.slack), s.entries[drop:]...)
 	s.bytes = bytes
+}
+
+// hold keeps what is here for a follower until it has gone on, and at most until a tick.
+func (s *store) hold(to uint64, until int) {
+	if s.held == nil {
+		s.held = map[uint64]int{}
+	}
+	s.held[to] = until
 }
 
 func markOf(e *raftpb.Entry) storage.Mark {

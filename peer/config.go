@@ -37,6 +37,7 @@ type Config struct {
 	MinVersion string   // oldest server it works with
 	Receiver   Receiver
 	Snapshots  Snapshots // nil: none are sent or taken
+	Observer   Observer  // nil: nobody
 
 	TLS    *tls.Config // of connections to others with an https URL; nil: the system's defaults
 	Clock  clock.Clock // nil: the machine's clock
@@ -61,6 +62,9 @@ func (c *Config) complete() error {
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	}
+	if c.Observer == nil {
+		c.Observer = silent{}
 	}
 	if c.Member == 0 || c.Cluster == 0 || c.Receiver == nil {
 		return fmt.Errorf("peer: member %s, cluster %s: both ids and a receiver are needed", c.Member, c.Cluster)

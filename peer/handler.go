@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -76,8 +77,17 @@ func (t *Transport) serveMessage(w http.ResponseWriter, req *http.Request) {
 	case m.GetType() == raftpb.MsgSnap:
 		http.Error(w, "wrong raft message type", http.StatusBadRequest)
 	default:
+		t.meet(ids.MemberID(m.GetFrom()), req.Header)
 		t.cfg.Receiver.Receive(m)
 		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// meet adds a member of this cluster that this one does not know yet, as one that has just joined knows nobody, so that it
+// gets answers.
+func (t *Transport) meet(from ids.MemberID, h http.Header) {
+	if urls := h.Get(headerURLs); urls != "" && from != 0 && t.remote(from) == nil {
+		t.Add(from, strings.Split(urls, ","))
 	}
 }
 
@@ -102,6 +112,7 @@ func (t *Transport) serveStream(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "removed member", http.StatusGone)
 		return
 	}
+	t.meet(from, req.Header)
 	r := t.remote(from)
 	switch to := req.Header.Get(headerTo); {
 	case r == nil:
@@ -144,7 +155,7 @@ func (r *remote) serve(s stream, w http.ResponseWriter, req *http.Request) {
 			r.t.cfg.Receiver.Unreachable(r.id) // what waited is lost
 		}
 	}()
-	x := &writer{now: r.t.now, w: w, ctl: http.NewResponseController(w), enc: s.encoder()}
+	x := &writer{now: r.t.now, w: w, sent: &r.tally.sent, ctl: http.NewResponseController(w), enc: s.encoder()}
 	w.WriteHeader(http.StatusOK)
 	life := r.t.cfg.Clock.NewTicker(heartbeat)
 	defer life.Stop()
@@ -163,16 +174,18 @@ func (r *remote) serve(s stream, w http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
+	r.tally.sendFailed.Add(1)
 	r.t.logger.Warn("lost the stream to a peer", zap.Stringer("stream", s), zapPeer(r.id), zap.Error(err))
 }
 
 // writer writes frames to one connection.
 type writer struct {
-	now func() time.Time
-	w   http.ResponseWriter
-	ctl *http.ResponseController
-	enc encoder
-	b   []byte
+	now  func() time.Time
+	w    http.ResponseWriter
+	ctl  *http.ResponseController
+	sent *atomic.Uint64 // bytes
+	enc  encoder
+	b    []byte
 }
 
 func (x *writer) messages(all []*raftpb.Message) error {
@@ -199,7 +212,8 @@ func (x *writer) write() error {
 	if err := x.ctl.SetWriteDeadline(x.now().Add(writeTimeout)); err != nil {
 		return fmt.Errorf("peer: set the time a write may take: %w", err)
 	}
-	_, err := x.w.Write(x.b)
+	n, err := x.w.Write(x.b)
+	x.sent.Add(uint64(n))
 	if x.b = x.b[:0]; cap(x.b) > 4*flushBytes {
 		x.b = nil
 	}

@@ -26,6 +26,7 @@ func (r *remote) post() {
 				r.t.cfg.Receiver.Expelled(err)
 			case err != nil:
 				r.t.count(&r.t.counts.failed)
+				r.tally.sendFailed.Add(1)
 				r.t.logger.Debug("could not send a message to a peer", zapPeer(r.id), zap.Error(err))
 				r.t.cfg.Receiver.Unreachable(r.id)
 			}
@@ -55,6 +56,7 @@ func (r *remote) postOnce(m *raftpb.Message) error {
 		return fmt.Errorf("peer: send a message to member %s: %w", r.id, err)
 	}
 	if resp.StatusCode == http.StatusNoContent {
+		r.tally.sent.Add(uint64(len(body)))
 		return resp.Body.Close()
 	}
 	err = r.refused(resp)

@@ -53,7 +53,7 @@ func (r *remote) readOnce(s stream) error {
 	defer func() { _ = resp.Body.Close() }()
 	defer r.linked()()
 	r.t.logger.Info("established the stream of a peer", zap.Stringer("stream", s), zapPeer(r.id))
-	b := bufio.NewReaderSize(resp.Body, 64<<10)
+	b := bufio.NewReaderSize(counted{resp.Body, &r.tally.received}, 64<<10)
 	var d decoder = &plainDecoder{r: b}
 	if s == appends {
 		d = &appendDecoder{r: b, from: uint64(r.id), to: uint64(r.t.cfg.Member)}

@@ -42,6 +42,7 @@ type remote struct {
 	done  sync.WaitGroup // readers and posters
 
 	fetched atomic.Int64 // when the member last took a part of a snapshot, in nanoseconds
+	tally   tally
 
 	mu    sync.Mutex
 	urls  []string
@@ -133,6 +134,7 @@ func (r *remote) linked() (unlinked func()) {
 		defer r.mu.Unlock()
 		if r.links--; r.links == 0 {
 			r.since = time.Time{}
+			r.tally.disconnects.Add(1)
 			r.t.logger.Info("peer became inactive", zapPeer(r.id))
 		}
 	}

@@ -51,7 +51,13 @@ func (t *Transport) SendSnapshot(m *raftpb.Message, done func(error)) {
 			done(fmt.Errorf("peer: member %s is not known", ids.MemberID(m.GetTo())))
 			return
 		}
-		done(r.sendSnapshot(m))
+		end := r.tally.snapshotsOut.begin()
+		err := r.sendSnapshot(m)
+		end(err)
+		if err != nil {
+			r.tally.sendFailed.Add(1)
+		}
+		done(err)
 	}()
 }
 
@@ -87,7 +93,9 @@ func (r *remote) sendSnapshot(m *raftpb.Message) error {
 	if resp.StatusCode != http.StatusNoContent {
 		return r.refused(resp)
 	}
-	r.t.logger.Info("a member has fetched a snapshot", zapPeer(r.id), zap.Uint64("index", meta.GetIndex()), zap.Duration("took", r.t.cfg.Clock.Now().Sub(began)))
+	took := r.t.cfg.Clock.Now().Sub(began)
+	r.t.cfg.Observer.SnapshotSent(r.id, took)
+	r.t.logger.Info("a member has fetched a snapshot", zapPeer(r.id), zap.Uint64("index", meta.GetIndex()), zap.Duration("took", took))
 	return resp.Body.Close()
 }
 
@@ -140,8 +148,7 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, req *http.Request) {
 	}
 	index := m.GetSnapshot().GetMetadata().GetIndex()
 	t.logger.Info("receiving a snapshot", zapPeer(r.id), zap.Uint64("index", index))
-	began := t.cfg.Clock.Now()
-	if err := t.cfg.Snapshots.Receive(req.Context(), m.GetSnapshot().GetData(), r.fetch); err != nil {
+	if err := t.receiveSnapshot(req.Context(), r, m.GetSnapshot()); err != nil {
 		code := http.StatusInternalServerError
 		if errors.Is(err, snapshot.ErrBusy) {
 			code = http.StatusConflict
@@ -150,10 +157,27 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, err.Error(), code)
 		return
 	}
-	t.logger.Info("received a snapshot", zapPeer(r.id), zap.Uint64("index", index), zap.Duration("took", t.cfg.Clock.Now().Sub(began)))
 	m.Snapshot.Data = nil
 	t.cfg.Receiver.Receive(m)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// receiveSnapshot fetches what is missing of a snapshot.
+func (t *Transport) receiveSnapshot(ctx context.Context, r *remote, s *raftpb.Snapshot) error {
+	began := t.cfg.Clock.Now()
+	arrived := r.tally.snapshotBytes.Load()
+	end := r.tally.snapshotsIn.begin()
+	err := t.cfg.Snapshots.Receive(ctx, s.GetData(), r.fetch)
+	end(err)
+	if err != nil {
+		r.tally.receiveFailed.Add(1)
+		return err
+	}
+	took := t.cfg.Clock.Now().Sub(began)
+	t.cfg.Observer.SnapshotReceived(r.id, took)
+	t.logger.Info("received a snapshot", zapPeer(r.id), zap.Uint64("index", s.GetMetadata().GetIndex()), zap.Duration("took", took),
+		zap.Uint64("bytes-fetched", r.tally.snapshotBytes.Load()-arrived), zap.Int64("bytes", snapshot.Size(s.GetData())))
+	return nil
 }
 
 // fetch asks the member for a file of its snapshot.
@@ -172,7 +196,7 @@ func (r *remote) fetch(ctx context.Context, name, file string, from int64) (io.R
 	if resp.StatusCode != http.StatusOK {
 		return nil, r.refused(resp)
 	}
-	return resp.Body, nil
+	return counted{counted{resp.Body, &r.tally.received}, &r.tally.snapshotBytes}, nil
 }
 
 // serveFile writes a file of a snapshot.
@@ -184,9 +208,9 @@ func (t *Transport) serveFile(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	id, _ := strconv.ParseUint(req.Header.Get(headerFrom), 16, 64)
-	x := &fileWriter{w: w, ctl: http.NewResponseController(w), t: t, fetched: new(atomic.Int64)}
+	x := &fileWriter{w: w, ctl: http.NewResponseController(w), t: t, fetched: new(atomic.Int64), sent: new(atomic.Uint64)}
 	if r := t.remote(ids.MemberID(id)); r != nil {
-		x.fetched = &r.fetched
+		x.fetched, x.sent = &r.fetched, &r.tally.sent
 	}
 	err = t.cfg.Snapshots.Serve(x, name, file, from)
 	switch {
@@ -205,6 +229,7 @@ type fileWriter struct {
 	ctl     *http.ResponseController
 	t       *Transport
 	fetched *atomic.Int64
+	sent    *atomic.Uint64 // bytes
 	begun   bool
 }
 
@@ -216,5 +241,7 @@ func (x *fileWriter) Write(b []byte) (int, error) {
 	if err := x.ctl.SetWriteDeadline(now.Add(snapshotIdle)); err != nil {
 		return 0, err
 	}
-	return x.w.Write(b)
+	n, err := x.w.Write(b)
+	x.sent.Add(uint64(n))
+	return n, err
 }

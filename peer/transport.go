@@ -173,7 +173,10 @@ func (t *Transport) now() time.Time { return t.cfg.Clock.Now() }
 
 func (t *Transport) count(c *atomic.Uint64) { c.Add(1) }
 
-func (t *Transport) observeRTT(id ids.MemberID, d time.Duration) { t.counts.rtt.Store(id, d) }
+func (t *Transport) observeRTT(id ids.MemberID, d time.Duration) {
+	t.counts.rtt.Store(id, d)
+	t.cfg.Observer.RoundTrip(id, d)
+}
 
 // identify adds what every request says of its sender.
 func (t *Transport) identify(h http.Header) {

@@ -75,6 +75,15 @@ func (m *Manifest) Bytes() int64 {
 	return n
 }
 
+// Size is how many bytes the files of the snapshot have that an encoded manifest describes, 0 when it cannot be read.
+func Size(manifest []byte) int64 {
+	m, err := decodeManifest(manifest)
+	if err != nil {
+		return 0
+	}
+	return m.Bytes()
+}
+
 // nameOf names a snapshot.
 func nameOf(index ids.Index, term ids.Term) string {
 	return fmt.Sprintf("%016x-%016x", uint64(index), uint64(term))
