@@ -3,7 +3,6 @@ package config
 const (
 	whyMembers   = "members are not compared or caught up by this setting yet"
 	whyDiscovery = "discovery of other members is not supported yet, and starting alone could split a cluster"
-	whyJoin      = "joining a cluster is not supported yet, and starting alone could split it"
 )
 
 func clusterRows() []Setting {
@@ -15,7 +14,7 @@ func clusterRows() []Setting {
 			at:   func(c *Config) any { return &c.Cluster.Initial }},
 		{Name: "initial-cluster-state", Kind: Choice, Default: StateNew, Choices: []string{StateNew, StateExisting},
 			Help: "Whether to found a new cluster or to join an existing one.",
-			More: "Joining (\"existing\") is refused for now; with existing data the setting is ignored.",
+			More: "To join (\"existing\"), add the member first; --initial-cluster then names all members. With existing data the setting is ignored.",
 			at:   func(c *Config) any { return &c.Cluster.State }},
 		{Name: "initial-cluster-token", Default: "etcd-cluster", Help: "Word that makes the ids of this cluster differ from those of others.",
 			at: func(c *Config) any { return &c.Cluster.Token }},

@@ -169,26 +169,48 @@ func (c *Config) checkBootstrap() error {
 	return nil
 }
 
-// CheckFounding checks the settings that only count when there is no data yet: this member must be the whole cluster.
-// The caller ignores them when it restarts with data.
+// CheckFounding checks the settings that only count when there is no data yet: this member must be one of the cluster. The
+// caller ignores them when it restarts with data.
 func (c *Config) CheckFounding() error {
-	if c.Cluster.State == StateExisting {
-		return fmt.Errorf("--initial-cluster-state=existing: %s; use \"new\" for a new store in %s", whyJoin, c.Member.DataDir)
-	}
-	members, err := parseCluster(c.Cluster.Initial)
+	own, err := c.checkInitial()
 	if err != nil {
-		return fmt.Errorf("--initial-cluster %q: %w", c.Cluster.Initial, err)
+		return err
 	}
-	own, ok := members[c.Member.Name]
-	switch {
-	case !ok:
-		return fmt.Errorf("--initial-cluster %q does not include this member %q: add %s=%s or change --name",
-			c.Cluster.Initial, c.Member.Name, c.Member.Name, joinURLs(c.Cluster.AdvertisePeer))
-	case joinURLs(own) != joinURLs(c.Cluster.AdvertisePeer):
+	if joinURLs(own) != joinURLs(c.Cluster.AdvertisePeer) {
 		return fmt.Errorf("--initial-cluster has %s but missing from --initial-advertise-peer-urls=%s: make both the same",
 			pairsOf(c.Member.Name, own), joinURLs(c.Cluster.AdvertisePeer))
 	}
 	return nil
+}
+
+// CheckJoining checks the settings of a member without data that joins a running cluster. That has been told this member's
+// peer URLs when it was added, so --initial-advertise-peer-urls does not count.
+func (c *Config) CheckJoining() error {
+	_, err := c.checkInitial()
+	return err
+}
+
+// checkInitial checks --initial-cluster and returns this member's URLs in it.
+func (c *Config) checkInitial() ([]url.URL, error) {
+	members, err := parseCluster(c.Cluster.Initial)
+	if err != nil {
+		return nil, fmt.Errorf("--initial-cluster %q: %w", c.Cluster.Initial, err)
+	}
+	own, ok := members[c.Member.Name]
+	if !ok {
+		return nil, fmt.Errorf("--initial-cluster %q does not include this member: couldn't find local name %q in the initial cluster configuration; add %s=%s or change --name",
+			c.Cluster.Initial, c.Member.Name, c.Member.Name, joinURLs(c.Cluster.AdvertisePeer))
+	}
+	owner := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		for _, u := range URLStrings(members[name]) {
+			if other, taken := owner[u]; taken {
+				return nil, fmt.Errorf("initial cluster %s has duplicate url: %s belongs to %q and to %q", c.Cluster.Initial, u, other, name)
+			}
+			owner[u] = name
+		}
+	}
+	return own, nil
 }
 
 // Founder is a member of a new cluster, as --initial-cluster names it.

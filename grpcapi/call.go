@@ -55,7 +55,14 @@ func (v *Services) name(service string) {
 // unary registers a handler behind the metadata checks. It runs on the connection's reader and must not block.
 func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandler) {
 	v.name(service)
-	s.Unary("/"+service+"/"+method, func(c *rpc.Call, msg []byte) {
+	full := "/" + service + "/" + method
+	s.Unary(full, func(c *rpc.Call, msg []byte) {
+		if v.learner() {
+			if status := v.learnerCall(full, msg); status != nil {
+				c.Fail(status)
+				return
+			}
+		}
 		if _, err := v.admissible(c, false); err != nil {
 			c.Fail(statusOf(err))
 			return
@@ -68,7 +75,11 @@ func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandl
 // the member has seen none for too long, whatever its handler is doing.
 func (v *Services) stream(s *rpc.Server, service, method string, h rpc.StreamHandler) {
 	v.name(service)
-	s.Stream("/"+service+"/"+method, func(st *rpc.Stream) *rpc.Status {
+	full := "/" + service + "/" + method
+	s.Stream(full, func(st *rpc.Stream) *rpc.Status {
+		if full != methodSnapshot && v.learner() {
+			return statusOf(fault.NotSupportedForLearner)
+		}
 		needsLeader, err := v.admissible(st, true)
 		if err != nil {
 			return statusOf(err)

@@ -55,6 +55,7 @@ type store struct {
 	leader    atomic.Uint64
 	refusal   atomic.Pointer[error] // when set, what proposals and barriers are answered
 	hold      chan struct{}         // when set, barriers wait for it
+	active    sync.Map              // ids.MemberID to time.Time: since when others are connected
 }
 
 func newStore(t testing.TB) *store { return openStore(t, vfs.NewMem()) }
@@ -229,7 +230,7 @@ func serveNode(t testing.TB, s *store, node grpcapi.Node, set grpcapi.Settings) 
 	}
 	set.TempDir = t.TempDir()
 	services := grpcapi.Register(server, grpcapi.Backend{
-		Member: memberID, Cluster: clusterID, Node: node, Store: s, Leases: s, Hub: s.hub, Compactions: s,
+		Member: memberID, Cluster: clusterID, Node: node, Store: s, Leases: s, Hub: s.hub, Compactions: s, Members: s,
 		Settings: set, Random: func() uint64 { return 1<<63 | 0x7e57 },
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -12,6 +13,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/member"
 	"quorate.dev/quorate/mvcc"
 	"quorate.dev/quorate/rpc"
 	"quorate.dev/quorate/state"
@@ -60,6 +62,17 @@ type Leases interface {
 	TimeToLive(req *etcdserverpb.LeaseTimeToLiveRequest, done func(*etcdserverpb.LeaseTimeToLiveResponse, error))
 }
 
+// Membership changes who is in the cluster.
+type Membership interface {
+	// Change asks the group for a change, whose member is complete. It never blocks, and calls w.Complete exactly once, when
+	// the newest View shows the change or the group has refused it.
+	Change(c member.Change, w command.Waiter)
+	// Promote has the leader make a learner a voter once it is ready, and calls done exactly once, on another goroutine.
+	Promote(id ids.MemberID, done func(error))
+	// ActiveSince is since when another member has been connected to this one without a break, the zero time when it is not.
+	ActiveSince(id ids.MemberID) time.Time
+}
+
 // Compactions knows what became of past compactions.
 type Compactions interface {
 	// Scrubbed calls done once, when the records that the compaction at a revision made unreachable are gone from the
@@ -92,6 +105,7 @@ type Backend struct {
 	Leases      Leases
 	Hub         *watch.Hub
 	Compactions Compactions
+	Members     Membership
 	Settings    Settings
 	// Request counts a call or stream and the API version that its client sent; nil counts nothing.
 	Request func(stream bool, version string)
@@ -102,12 +116,13 @@ type Backend struct {
 // Services are the registered services of one server.
 type Services struct {
 	Backend
-	writes sync.Pool // *write
-	reads  sync.Pool // *read
-	lane   *lane     // for what may take long but does not wait
-	quota  quotaGuard
-	watch  leaderWatch
-	names  []string // the services, in order of registration
+	writes   sync.Pool // *write
+	reads    sync.Pool // *read
+	lane     *lane     // for what may take long but does not wait
+	quota    quotaGuard
+	standing atomic.Pointer[standing]
+	watch    leaderWatch
+	names    []string // the services, in order of registration
 }
 
 // Register adds every service to s. The caller closes the result after s has shut down.

@@ -185,3 +185,28 @@ func without(list []uint64, id ids.MemberID) []uint64 {
 	}
 	return slices.Delete(list, i, i+1)
 }
+
+// Proposal is the change as raft carries it: the type of a ConfChange, and its context, which a removal has none of. Of a
+// promotion only the id counts.
+func (c Change) Proposal() (kind raftpb.ConfChangeType, context []byte) {
+	switch c.Kind {
+	case Removed:
+		return raftpb.ConfChangeRemoveNode, nil
+	case Updated:
+		return raftpb.ConfChangeUpdateNode, c.Member.JSON()
+	case Promoted:
+		return raftpb.ConfChangeAddNode, PromoteContext(Member{ID: c.Member.ID})
+	}
+	if c.Member.IsLearner {
+		return raftpb.ConfChangeAddLearnerNode, c.Member.JSON()
+	}
+	return raftpb.ConfChangeAddNode, c.Member.JSON()
+}
+
+// String names the kind for messages.
+func (k ChangeKind) String() string {
+	if k < Added || k > Removed {
+		return fmt.Sprintf("change %d", uint8(k))
+	}
+	return [...]string{"added", "promoted", "updated", "removed"}[k-Added]
+}

@@ -160,7 +160,7 @@ func TestStreamsComeBack(t *testing.T) {
 
 // TestMessagesGoByPost sends to a member that never asks for streams, as one that was just added.
 func TestMessagesGoByPost(t *testing.T) {
-	a, b := start(t, 1), start(t, 2)
+	a, b := start(t, 1, func(c *Config) { c.URLs = nil }), start(t, 2) // so that the other does not come to know it
 	a.Add(2, []string{b.web.URL})
 	a.Send([]*raftpb.Message{beat(1, 2, 5), beat(1, 3, 5)})
 	until(t, "it arrives", func() bool { return len(b.messages()) == 1 })
@@ -308,4 +308,19 @@ func TestConfigErrors(t *testing.T) {
 	require.ErrorContains(t, err, "a receiver")
 	_, err = New(Config{Member: 1, Cluster: 2, Receiver: &member{}, Version: "x", MinVersion: "3.0.0"})
 	require.ErrorContains(t, err, `version "x" is not three numbers`)
+}
+
+// TestStrangersMeet has a member talk to one that does not know it yet, as one that has just joined knows nobody: it learns the
+// address and answers. One that was removed stays a stranger.
+func TestStrangersMeet(t *testing.T) {
+	a, b, c := start(t, 1), start(t, 2), start(t, 3)
+	b.mu.Lock()
+	b.removed[3] = true
+	b.mu.Unlock()
+	a.Add(2, []string{b.web.URL})
+	c.Add(2, []string{b.web.URL})
+	until(t, "b is connected with a", func() bool { return !b.ActiveSince(1).IsZero() })
+	b.Send([]*raftpb.Message{beat(2, 1, 5)})
+	until(t, "the answer arrives", func() bool { return len(a.messages()) == 1 })
+	require.True(t, b.ActiveSince(3).IsZero())
 }

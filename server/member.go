@@ -107,8 +107,8 @@ func (s *Server) startHost() (err error) {
 	if err != nil {
 		return err
 	}
+	c.peers.begin(c.host, c.past.others)
 	c.past = history{}
-	c.peers.begin(c.host)
 	s.onStop("raft host", c.host.Stop)
 	go func() {
 		<-c.host.Done()

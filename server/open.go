@@ -23,6 +23,7 @@ import (
 type history struct {
 	hard    *raftpb.HardState
 	entries []*raftpb.Entry
+	others  []member.Member // of the cluster that this member joins now
 }
 
 func (s *Server) openStore(context.Context) (err error) {
@@ -45,8 +46,8 @@ func (s *Server) closeStore(context.Context) error {
 	return s.core.engine.Close()
 }
 
-// openLog opens the log, or founds a new cluster when there is neither log nor data.
-func (s *Server) openLog(context.Context) error {
+// openLog opens the log, or founds or joins a cluster when there is neither log nor data.
+func (s *Server) openLog(ctx context.Context) error {
 	applied := s.core.engine.Applied()
 	options := wal.Options{NoSync: s.cfg.Store.UnsafeNoFsync, Observe: s.observeLog}
 	if wal.Exists(vfs.Default, s.dir.log) {
@@ -56,10 +57,16 @@ func (s *Server) openLog(context.Context) error {
 		return fmt.Errorf("the store %s has applied the log up to entry %s, but there is no log in %s: give the --wal-dir of the earlier start, or restore both from a backup",
 			s.dir.store, applied, s.dir.log)
 	}
+	if s.cfg.Cluster.State == config.StateExisting {
+		return s.join(ctx, options)
+	}
 	if err := s.cfg.CheckFounding(); err != nil {
 		return err
 	}
 	id, err := s.foundingIdentity()
+	if err == nil {
+		err = s.refuseReborn(ctx, id)
+	}
 	if err != nil {
 		return err
 	}
@@ -88,12 +95,12 @@ func (s *Server) reopenLog(options wal.Options, applied storage.Mark) error {
 	if replay.Cut != nil {
 		s.logger.Warn("cut an interrupted write off the end of the log", zap.Stringer("cut", replay.Cut))
 	}
-	if len(replay.Entries) == 0 && applied.Index == 0 {
-		// A start that was interrupted between making the log and its first entry.
-		if err := s.cfg.CheckFounding(); err != nil {
-			return err
+	if len(replay.Entries) == 0 && applied.Index == 0 && s.cfg.Cluster.State != config.StateExisting && s.cfg.CheckFounding() == nil {
+		// A start that was interrupted between making the log and its first entry. One that has joined has an id that no
+		// founder has, and goes on to wait for the others.
+		if id, err := s.foundingIdentity(); err == nil && id == s.core.identity {
+			return s.found()
 		}
-		return s.found()
 	}
 	s.logger.Info("server has already been initialized", zap.String("data-dir", s.dir.path), zap.Stringer("local-member-id", s.core.identity.member),
 		zap.Stringer("cluster-id", s.core.identity.cluster), zap.Int("entries-to-replay", len(replay.Entries)))

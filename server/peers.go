@@ -96,9 +96,10 @@ func (p *snapshots) Install(meta *raftpb.SnapshotMetadata) error { return p.depo
 type snapshots struct{ *peers }
 
 // begin makes the host known and adds the members of the cluster as of the start. Those that join later are added by follow.
-func (p *peers) begin(h *node.Host) {
+// A member that has just joined knows none of them yet but those it has asked.
+func (p *peers) begin(h *node.Host, others []member.Member) {
 	p.host.Store(h)
-	for _, m := range p.s.core.machine.View().Members.Members() {
+	for _, m := range append(others, p.s.core.machine.View().Members.Members()...) {
 		p.Add(m.ID, m.PeerURLs)
 	}
 }
@@ -111,11 +112,7 @@ func (p *peers) follow(c member.Change) {
 	case member.Updated:
 		p.Update(id, c.Member.PeerURLs)
 	case member.Removed:
-		if id == p.s.core.identity.member {
-			p.s.fail(peer.ErrRemoved)
-			return
-		}
-		go p.Remove(id) // it waits for what is under way
+		go p.part(id)
 	}
 }
 
@@ -128,6 +125,7 @@ func (s *Server) peerHandler() http.Handler {
 	mux.Handle("/raft/", between)
 	mux.Handle("/quorate/", between)
 	mux.HandleFunc("/members", s.serveMembers)
+	mux.HandleFunc(pathPromote, s.servePromote)
 	mux.HandleFunc("/leases", s.serveRenewal)
 	mux.HandleFunc("/leases/internal", s.serveTimeToLive)
 	return mux

@@ -113,7 +113,7 @@ func TestCommandLines(t *testing.T) {
 		{"not among the members", quorate, nil, []string{"--initial-cluster=a=http://10.0.0.1:2380,b=http://10.0.0.2:2380", "--listen-client-urls=http://127.0.0.1:0",
 			"--listen-peer-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0"}, 1, "", `does not include this member \"default\"`},
 		{"join", quorate, nil, []string{"--initial-cluster-state=existing", "--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0",
-			"--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "--initial-cluster-state=existing: joining a cluster"},
+			"--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "cannot fetch cluster info from peer urls"},
 		{"bad file", quorate, nil, []string{"--config-file=/nonexistent.yaml"}, 1, "", "cannot read the config file: open /nonexistent.yaml"},
 		{"unwritable", quorate, nil, []string{"--data-dir=/proc/nowhere", "--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0",
 			"--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "cannot make directory /proc/nowhere"},

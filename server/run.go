@@ -31,6 +31,9 @@ const (
 // programEtcd is the name under which the program prints what etcd prints.
 const programEtcd = "etcd"
 
+// removedLine is logged by a member that was removed, before it ends.
+const removedLine = "this member was removed from the cluster and stops; its data directory is of no use any more"
+
 // stopTimeout bounds a clean stop; what is not answered by then is refused.
 const stopTimeout = 15 * time.Second
 
@@ -99,6 +102,9 @@ func (p *Process) serveOnce(c *config.Config, logger *zap.Logger) (code int, aga
 		return exitOK, false
 	case err != nil && errors.Is(err, node.ErrInstall):
 		return 0, true
+	case err != nil && errors.Is(err, peer.ErrRemoved):
+		logger.Warn(removedLine, zap.Error(err), zap.String("data-dir", c.Member.DataDir))
+		return exitOK, false
 	case err != nil:
 		p.complain(logger, c, "failed to start", err)
 		return exitFailure, false
@@ -120,7 +126,7 @@ func (p *Process) serveOnce(c *config.Config, logger *zap.Logger) (code int, aga
 		case errors.Is(err, node.ErrInstall):
 			return p.stop(s, logger), true
 		case errors.Is(err, peer.ErrRemoved):
-			logger.Warn("this member was removed from the cluster and stops; its data directory is of no use any more", zap.String("data-dir", s.dir.path))
+			logger.Warn(removedLine, zap.Error(err), zap.String("data-dir", s.dir.path))
 			return p.stop(s, logger), false
 		default:
 			p.complain(logger, c, "the server had to stop", err)
