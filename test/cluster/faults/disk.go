@@ -21,13 +21,14 @@ const diskSize = "768m"
 
 // mount gives a member a small disk. It needs the right to mount.
 func mount(m *cluster.Member) (*disk, error) {
-	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
+	dir := filepath.Join(m.Dir, "data") // not the log of the process, which is to be kept
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := syscall.Mount("tmpfs", m.Dir, "tmpfs", 0, "size="+diskSize); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size="+diskSize); err != nil {
 		return nil, fmt.Errorf("a small disk of its own for %s: %w", m.Name, err)
 	}
-	return &disk{member: m, dir: m.Dir}, nil
+	return &disk{member: m, dir: dir}, nil
 }
 
 func (d *disk) filler() string { return filepath.Join(d.dir, "filler") }

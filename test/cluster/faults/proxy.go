@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -257,28 +256,4 @@ func (n *proxies) owner(remote, local *net.TCPAddr) string {
 		}
 	}
 	return Clients
-}
-
-// inodeOf is the inode of the socket whose own end is own.
-func inodeOf(own, other *net.TCPAddr) (string, error) {
-	table, err := os.ReadFile("/proc/net/tcp")
-	if err != nil {
-		return "", err
-	}
-	want := hexAddr(own) + " " + hexAddr(other)
-	for line := range strings.SplitSeq(string(table), "\n") {
-		f := strings.Fields(line)
-		if len(f) > 9 && f[1]+" "+f[2] == want {
-			return f[9], nil
-		}
-	}
-	return "", errors.New("no such socket")
-}
-
-func hexAddr(a *net.TCPAddr) string {
-	ip := a.IP.To4()
-	if ip == nil {
-		return ""
-	}
-	return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], a.Port)
 }

@@ -32,6 +32,7 @@ type Config struct {
 	Dir     string        // data and logs; what is found is kept here
 	Log     func(format string, args ...any)
 	Packets bool // network namespaces and packets instead of proxies, where that is allowed
+	Keep    bool // keep everything, even if nothing was found
 	Disk    bool // one member gets a small disk of its own that is filled now and then
 }
 
@@ -68,6 +69,7 @@ const (
 	recorders  = 10
 	startLimit = time.Minute
 	healLimit  = 10 * time.Second // after the last fault is mended, every client must be answered within this
+	noted      = 3 * time.Second  // longer times without any answer are logged
 	healWait   = time.Minute      // how long to wait to say how long it really took
 	checkLimit = 2 * time.Minute
 )
@@ -81,6 +83,7 @@ type run struct {
 	disk    *disk
 	began   time.Time
 	driven  int64             // when the load began, since began
+	silent  time.Duration     // since a client was answered last
 	clients map[string]string // client address through the proxy, by member
 	summary Summary
 	seen    atomic.Int64
@@ -177,7 +180,9 @@ func (r *run) found(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	return r.cluster.Start(ctx)
+	err = r.cluster.Start(ctx)
+	r.logf("started: %v", err)
+	return err
 }
 
 func (r *run) close() {
@@ -196,7 +201,7 @@ func (r *run) close() {
 	if r.disk != nil {
 		_ = r.disk.unmount()
 	}
-	if len(r.summary.Violations) == 0 {
+	if len(r.summary.Violations) == 0 && !r.cfg.Keep {
 		_ = os.RemoveAll(r.cfg.Dir)
 	}
 }
@@ -363,7 +368,12 @@ func (r *run) gap() {
 	for _, c := range r.record {
 		latest = max(latest, c.last.Load())
 	}
-	r.summary.GapMillis = max(r.summary.GapMillis, (int64(time.Since(r.began))-latest)/int64(time.Millisecond))
+	gap := time.Since(r.began) - time.Duration(latest)
+	if r.silent > noted && gap < r.silent {
+		r.logf("no client had been answered for %v", r.silent)
+	}
+	r.silent = gap
+	r.summary.GapMillis = max(r.summary.GapMillis, gap.Milliseconds())
 }
 
 // ended finds members that ended by themselves.
@@ -553,7 +563,7 @@ type Kept struct {
 
 // keep saves what a run that found something recorded, beside the logs of the members.
 func (r *run) keep() {
-	if len(r.summary.Violations) == 0 {
+	if len(r.summary.Violations) == 0 && !r.cfg.Keep {
 		return
 	}
 	k := Kept{Summary: r.summary, Events: r.events}

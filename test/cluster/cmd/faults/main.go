@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"quorate.dev/quorate/internal/check"
@@ -19,7 +20,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := 0
 	if err := command(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
@@ -39,6 +40,7 @@ func command(ctx context.Context, args []string) error {
 	out := flags.String("out", "", "append the line of each run to this file too")
 	dir := flags.String("dir", "", "where data and what is found are kept (default: below the temporary directory)")
 	verbose := flags.Bool("v", false, "say what happens when")
+	keep := flags.Bool("keep", false, "keep history and logs of every run, even if nothing was found")
 	packets := flags.String("packets", "mixed", "network namespaces and packets (needs root) instead of proxies: always, never, or in every third run (mixed)")
 	again := flags.String("judge", "", "judge a kept history.json again and run nothing")
 	if err := flags.Parse(args); err != nil {
@@ -61,6 +63,7 @@ func command(ctx context.Context, args []string) error {
 	bad := 0
 	for i := range *runs {
 		cfg := faults.Config{Kind: kind, Seed: *seed + uint64(i), For: *length, Members: *members, Disk: os.Geteuid() == 0,
+			Keep:    *keep,
 			Packets: *packets == "always" || *packets == "mixed" && os.Geteuid() == 0 && i%3 == 2,
 			Dir:     filepath.Join(*dir, fmt.Sprintf("%s-%d", kind, *seed+uint64(i))), Log: func(string, ...any) {}}
 		if *verbose {
