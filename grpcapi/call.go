@@ -56,7 +56,12 @@ func (v *Services) name(service string) {
 func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandler) {
 	v.name(service)
 	full := "/" + service + "/" + method
+	data := ofData(service)
 	s.Unary(full, func(c *rpc.Call, msg []byte) {
+		if data && v.fenced() {
+			c.Fail(statusOf(fault.Corrupt))
+			return
+		}
 		if v.learner() {
 			if status := v.learnerCall(full, msg); status != nil {
 				c.Fail(status)
@@ -76,7 +81,11 @@ func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandl
 func (v *Services) stream(s *rpc.Server, service, method string, h rpc.StreamHandler) {
 	v.name(service)
 	full := "/" + service + "/" + method
+	data := ofData(service)
 	s.Stream(full, func(st *rpc.Stream) *rpc.Status {
+		if (data || full == methodSnapshot) && v.fenced() {
+			return statusOf(fault.Corrupt)
+		}
 		if full != methodSnapshot && v.learner() {
 			return statusOf(fault.NotSupportedForLearner)
 		}

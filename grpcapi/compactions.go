@@ -97,3 +97,12 @@ func (l *CompactionLog) Hash(at ids.Revision) (mvcc.Hash, bool) {
 	}
 	return mvcc.Hash{}, false
 }
+
+// Hashes are the hashes of the last compactions, newest first.
+func (l *CompactionLog) Hashes() []mvcc.Hash {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := slices.Clone(l.hashes)
+	slices.Reverse(out)
+	return out
+}

@@ -1,6 +1,8 @@
 package grpcapi
 
 import (
+	"time"
+
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 
@@ -21,17 +23,26 @@ func (v *Services) registerHealth(s *rpc.Server) {
 			c.Fail(statusOf(errUnknownService))
 			return
 		}
-		replyProto(c, &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING})
+		replyProto(c, &grpc_health_v1.HealthCheckResponse{Status: v.serving()})
 	}))
 	v.unary(s, serviceHealth, "List", cold(func(c *rpc.Call, _ *grpc_health_v1.HealthListRequest) {
 		replyProto(c, &grpc_health_v1.HealthListResponse{Statuses: map[string]*grpc_health_v1.HealthCheckResponse{
-			"": {Status: grpc_health_v1.HealthCheckResponse_SERVING},
+			"": {Status: v.serving()},
 		}})
 	}))
 	v.stream(s, serviceHealth, "Watch", v.handleHealthWatch)
 }
 
-// handleHealthWatch sends the status once; it does not change while the server serves.
+// serving is the status of the server as a whole: whether clients had better go to another member.
+func (v *Services) serving() grpc_health_v1.HealthCheckResponse_ServingStatus {
+	if v.fenced() || v.Node.Status().Leader == 0 {
+		return grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	}
+	return grpc_health_v1.HealthCheckResponse_SERVING
+}
+
+// handleHealthWatch sends the status, and again whenever it is another one. An election is no news unless it takes so long that
+// streams that require a leader end, too.
 func (v *Services) handleHealthWatch(st *rpc.Stream) *rpc.Status {
 	msg, status := one(st)
 	if status != nil {
@@ -41,17 +52,40 @@ func (v *Services) handleHealthWatch(st *rpc.Stream) *rpc.Status {
 	if err := proto.Unmarshal(msg, &req); err != nil {
 		return malformed(err)
 	}
-	resp := &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}
 	if req.Service != "" {
-		resp.Status = grpc_health_v1.HealthCheckResponse_SERVICE_UNKNOWN
+		if err := sendHealth(st, grpc_health_v1.HealthCheckResponse_SERVICE_UNKNOWN); err != nil {
+			return statusOf(err)
+		}
+		<-st.Context().Done()
+		return statusOf(st.Context().Err())
 	}
-	b, err := proto.Marshal(resp)
-	if err == nil {
-		err = st.Send(rpc.RawMessage(b))
+	tick := time.NewTicker(v.Settings.Election)
+	defer tick.Stop()
+	told, bad := v.serving(), 0
+	for err := sendHealth(st, told); ; {
+		if err != nil {
+			return statusOf(err)
+		}
+		select {
+		case <-st.Context().Done():
+			return statusOf(st.Context().Err())
+		case <-tick.C:
+		}
+		now := v.serving()
+		if bad++; now == told || now == grpc_health_v1.HealthCheckResponse_SERVING {
+			bad = 0
+		}
+		if now != told && (bad == 0 || bad >= leaderLostElections || v.fenced()) {
+			told, bad = now, 0
+			err = sendHealth(st, told)
+		}
 	}
+}
+
+func sendHealth(st *rpc.Stream, status grpc_health_v1.HealthCheckResponse_ServingStatus) error {
+	b, err := proto.Marshal(&grpc_health_v1.HealthCheckResponse{Status: status})
 	if err != nil {
-		return statusOf(err)
+		return err
 	}
-	<-st.Context().Done()
-	return statusOf(st.Context().Err())
+	return st.Send(rpc.RawMessage(b))
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -18,12 +19,16 @@ import (
 // condition answers httpapi's questions about the running member.
 type condition struct{ s *Server }
 
-// Alarms implements httpapi.Member.
+// Alarms implements httpapi.Member: those that concern this member.
 func (c condition) Alarms() []string {
-	alarms := c.s.core.machine.View().Alarms
-	names := make([]string, len(alarms))
-	for i, a := range alarms {
-		names[i] = alarmName(a.Alarm)
+	view := c.s.core.machine.View()
+	id := c.s.core.identity.member
+	var names []string
+	for _, a := range view.Alarms {
+		if a.Alarm == wire.AlarmCorrupt && !view.Corrupt() && ids.MemberID(a.MemberID) != id {
+			continue // another member is fenced; this one goes on
+		}
+		names = append(names, alarmName(a.Alarm))
 	}
 	return names
 }
@@ -53,6 +58,9 @@ func (c condition) ClusterVersion() string { return c.s.core.machine.View().Memb
 // Read implements httpapi.Member.
 func (c condition) Read(ctx context.Context, serializable bool) error {
 	if !serializable {
+		if stall := c.s.core.host.Stall(); stall.What != "" { // nobody need wait for what will not come
+			return fmt.Errorf("this member makes no progress: there is work for %s and none of it was done for %s", stall.What, stall.For)
+		}
 		done := make(chan error, 1)
 		c.s.core.host.Read(func(err error) { done <- err })
 		select {

@@ -8,9 +8,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
-	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/snapshot"
-	"quorate.dev/quorate/storage"
 	"quorate.dev/quorate/wal"
 )
 
@@ -33,7 +31,7 @@ func install(d *dataDir, m *snapshot.Manifest) error {
 func resetLog(d *dataDir, m *snapshot.Manifest) error {
 	log, replay, err := wal.Open(d.log, wal.Options{}, m.Index)
 	if err != nil { // it ends before the snapshot
-		if log, replay, err = openBefore(d); err != nil {
+		if log, replay, err = openWhole(d); err != nil {
 			return err
 		}
 	}
@@ -44,22 +42,4 @@ func resetLog(d *dataDir, m *snapshot.Manifest) error {
 	}
 	err = log.Install(hard, m.Index, m.Term)
 	return errors.Join(err, log.Close())
-}
-
-// openBefore opens the log as the store that is still there needs it.
-func openBefore(d *dataDir) (*wal.Log, *wal.Replay, error) {
-	mark, err := markOf(d.store)
-	if err != nil {
-		return nil, nil, err
-	}
-	return wal.Open(d.log, wal.Options{}, mark)
-}
-
-// markOf reads what a store has applied.
-func markOf(dir string) (ids.Index, error) {
-	e, err := storage.Open(dir, storage.Options{ReadOnly: true})
-	if err != nil {
-		return 0, err
-	}
-	return e.Applied().Index, e.Close()
 }

@@ -49,6 +49,9 @@ func (m *machine) Apply(cmds []command.Command, results []command.Result) error 
 	if effects.Members {
 		m.noteVersion()
 	}
+	if h := m.peers.host.Load(); h != nil && (effects.Alarms || len(effects.Changes) > 0) {
+		m.peers.fence(h, false)
+	}
 	if effects.Compacted != nil {
 		m.compacts.begun(effects.Compacted)
 		m.counts.compactedAt.Store(start.Unix())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ type peers struct {
 	depot *snapshot.Depot
 	host  atomic.Pointer[node.Host] // nil until it exists; what comes before is dropped
 	s     *Server
+
+	fencing sync.Mutex
+	fenced  bool // this member serves no data; fencing guards it
 }
 
 // makePeers makes the ways to other members. It talks to nobody until members are added.
@@ -99,6 +103,7 @@ type snapshots struct{ *peers }
 // A member that has just joined knows none of them yet but those it has asked.
 func (p *peers) begin(h *node.Host, others []member.Member) {
 	p.host.Store(h)
+	p.fence(h, true)
 	for _, m := range append(others, p.s.core.machine.View().Members.Members()...) {
 		p.Add(m.ID, m.PeerURLs)
 	}
@@ -126,6 +131,8 @@ func (s *Server) peerHandler() http.Handler {
 	mux.Handle("/quorate/", between)
 	mux.HandleFunc("/members", s.serveMembers)
 	mux.HandleFunc(pathPromote, s.servePromote)
+	mux.HandleFunc(pathHashKV, s.serveHashKV)
+	mux.HandleFunc(pathHeal, s.serveHeal)
 	mux.HandleFunc("/leases", s.serveRenewal)
 	mux.HandleFunc("/leases/internal", s.serveTimeToLive)
 	return mux

@@ -100,7 +100,7 @@ func (p *Process) serveOnce(c *config.Config, logger *zap.Logger) (code int, aga
 	case sig != nil:
 		logger.Info("received signal; the start was given up", zap.Stringer("signal", sig))
 		return exitOK, false
-	case err != nil && errors.Is(err, node.ErrInstall):
+	case errors.Is(err, node.ErrInstall), errors.Is(err, errFenced):
 		return 0, true
 	case err != nil && errors.Is(err, peer.ErrRemoved):
 		logger.Warn(removedLine, zap.Error(err), zap.String("data-dir", c.Member.DataDir))
@@ -123,7 +123,7 @@ func (p *Process) serveOnce(c *config.Config, logger *zap.Logger) (code int, aga
 	select {
 	case <-s.Done():
 		switch err := s.Err(); {
-		case errors.Is(err, node.ErrInstall):
+		case errors.Is(err, node.ErrInstall), errors.Is(err, errFenced):
 			return p.stop(s, logger), true
 		case errors.Is(err, peer.ErrRemoved):
 			logger.Warn(removedLine, zap.Error(err), zap.String("data-dir", s.dir.path))

@@ -63,6 +63,7 @@ Without a verb it starts the server, and no flag is needed. "quorate serve --hel
 			Run: func(_ *cobra.Command, args []string) { code = printConfig(args) }},
 		benchCommand(&code),
 		upCommand(&code),
+		healCommand(&code),
 	)
 	root.SetArgs(args)
 	if err := root.Execute(); err != nil {
