@@ -90,6 +90,7 @@ func (s *Server) sample() httpapi.Sample {
 			HasLeader: status.Leader != 0, IsLeader: status.Self, IsLearner: condition{s}.IsLearner(), LeaderChanges: counters.LeaderChanges,
 			Committed: uint64(status.Committed), Applied: uint64(status.Applied), Pending: uint64(counters.Pending), Failed: counters.ProposalsFailed,
 			SlowApplies: counters.SlowApplies, SlowReads: counters.SlowReads, FailedReads: counters.ReadsFailed,
+			LateHeartbeats: counters.LateHeartbeats,
 		},
 		Store: httpapi.StoreSample{
 			Keys: stats.Keys, Revision: int64(view.Revision()), Compacted: compactedOrZero(view.Compacted()),
@@ -103,6 +104,8 @@ func (s *Server) sample() httpapi.Sample {
 
 		ClusterVersion: condition{s}.ClusterVersion(),
 	}
+	out.Raft.Promotions, out.Raft.PromotionsRefused = core.counts.promotions.read()
+	out.Peers = core.peers.sample()
 	out.Disk.OpenFiles, out.Disk.Limit = fileDescriptors()
 	for _, m := range view.Members.Members() {
 		out.Members = append(out.Members, m.ID.String())

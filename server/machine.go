@@ -133,6 +133,7 @@ type counts struct {
 	puts, deletes, txns, putBytes atomic.Uint64
 	granted, revoked, logBytes    atomic.Uint64
 	compactedAt                   atomic.Int64
+	promotions                    promotions
 }
 
 func newCounts(m *httpapi.Metrics) *counts {

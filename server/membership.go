@@ -100,6 +100,7 @@ func (m *membership) Promote(id ids.MemberID, done func(error)) {
 // promoteHere promotes a learner if this member leads and the learner is ready, as etcd checks it.
 func (m *membership) promoteHere(id ids.MemberID, done func(error)) {
 	s := m.s
+	done = s.core.counts.promotions.counting(done)
 	s.core.host.Progress(id, func(p node.Progress, err error) {
 		switch {
 		case err != nil:

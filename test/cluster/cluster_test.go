@@ -13,6 +13,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"quorate.dev/quorate/test/compat/proc"
 )
@@ -366,6 +367,10 @@ func TestNoQuorum(t *testing.T) {
 	if _, err := cli.Put(t.Context(), "a", "1"); err != nil {
 		t.Fatal(err)
 	}
+	if !serving(t, cli) {
+		t.Fatal("a member with a leader says that it does not serve")
+	}
+	open := cli.Watch(clientv3.WithRequireLeader(t.Context()), "a")
 	c.Members[1].Kill()
 	c.Members[2].Kill()
 	got, err := cli.Get(t.Context(), "a", clientv3.WithSerializable())
@@ -377,8 +382,31 @@ func TestNoQuorum(t *testing.T) {
 	if _, err := cli.Put(ctx, "a", "2"); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a put without a quorum: %v", err)
 	}
+	if resp := <-open; resp.Err() == nil || !strings.Contains(resp.Err().Error(), "no leader") {
+		t.Fatalf("a watch that requires a leader and has lost it: %+v", resp)
+	}
+	if kind() != proc.Etcd { // which says SERVING whatever happens
+		until(t, "the health service says that this member does not serve", func() bool { return !serving(t, cli) })
+	}
 	watch := cli.Watch(clientv3.WithRequireLeader(ctx), "a")
 	if resp := <-watch; resp.Err() == nil || !strings.Contains(resp.Err().Error(), "no leader") {
 		t.Fatalf("a watch that requires a leader: %+v", resp)
 	}
+	if err := c.Members[1].Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the member serves again", func() bool { return serving(t, cli) })
+	if _, err := cli.Put(t.Context(), "a", "3"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serving asks gRPC's health service.
+func serving(t *testing.T, cli *clientv3.Client) bool {
+	t.Helper()
+	resp, err := grpc_health_v1.NewHealthClient(cli.ActiveConnection()).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Status == grpc_health_v1.HealthCheckResponse_SERVING
 }
