@@ -214,7 +214,7 @@ func (l *linear) place(o *Operation, after int64) {
 // accept takes the step of o and checks that nothing placed before it was called after it had returned.
 func (l *linear) accept(o *Operation, next *state, events []Event) {
 	if late := l.latest; late != nil && o.Return < late.Call {
-		l.report.add("real time", "%v was answered before %v was called, and yet comes after it: the answer was from the past", late, o)
+		l.report.add("real time", "%v was answered before %v was called, and yet comes after it: the latter is from the past", o, late)
 	}
 	if l.latest == nil || o.Call > l.latest.Call {
 		l.latest = o

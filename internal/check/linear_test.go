@@ -181,10 +181,10 @@ func TestPlantedViolations(t *testing.T) {
 		{"an old value read", func(h []Operation, _ *world) { h[4].Answer.KVs[0] = h[2].Answer.KVs[0] }, `get ["a", "c")`, "which must be"},
 		{"a read from the past", func(h []Operation, _ *world) {
 			h[4].Answer = Answer{Revision: 3, KVs: []KV{h[2].Answer.KVs[0], h[4].Answer.KVs[1]}, Count: 2}
-		}, `get ["a", "c")`, "from the past"},
+		}, `get ["a", "c")`, "is from the past"},
 		{"a write from the past", func(h []Operation, _ *world) {
 			h[1].Call, h[1].Return, h[0].Call, h[0].Return = h[0].Call, h[0].Return, h[1].Call, h[1].Return
-		}, `put "b"="2"`, "from the past"},
+		}, `put "b"="2"`, "is from the past"},
 		{"a value nobody wrote", func(h []Operation, _ *world) { h[2].Answer.KVs[0].Value = "9" }, `get "a"`, "which must be"},
 		{"a key missing", func(h []Operation, _ *world) { h[4].Answer.KVs = h[4].Answer.KVs[:1] }, `get ["a", "c")`, "lacks"},
 		{"a key too many", func(h []Operation, _ *world) {

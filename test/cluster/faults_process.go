@@ -20,3 +20,7 @@ func (m *Member) Ended() bool {
 		return false
 	}
 }
+
+// Spare is a process that may join the cluster, and is not one of Members. Its addresses, and flags that say whom it joins,
+// are the caller's to set.
+func (c *Cluster) Spare(name, dir string) *Member { return &Member{Name: name, Dir: dir, c: c} }

@@ -28,6 +28,7 @@ type nemesis struct {
 	rng    *rand.Rand
 	faults []fault
 	counts map[string]int
+	spares int // members that were added and removed again
 }
 
 func newNemesis(r *run, rng *rand.Rand) *nemesis {
@@ -51,12 +52,12 @@ func newNemesis(r *run, rng *rand.Rand) *nemesis {
 
 // cause causes faults until ctx ends, and mends each after a while. Now and then two last at the same time.
 func (n *nemesis) cause(ctx context.Context, pace time.Duration) {
-	var heals []func() error
+	var heals, last []func() error
 	mend := func() {
-		for _, heal := range heals {
+		for _, heal := range append(heals, last...) {
 			n.run.note(heal())
 		}
-		heals = nil
+		heals, last = nil, nil
 	}
 	defer mend()
 	for {
@@ -72,10 +73,14 @@ func (n *nemesis) cause(ctx context.Context, pace time.Duration) {
 				n.counts[f.name+" failed"]++
 			}
 		}
-		if heal != nil {
+		switch {
+		case heal == nil:
+		case f.name == memberChange:
+			last = append(last, heal)
+		default:
 			heals = append(heals, heal)
 		}
-		if n.rng.IntN(4) == 0 && len(heals) < 2 {
+		if n.rng.IntN(4) == 0 && len(heals)+len(last) < 2 {
 			continue
 		}
 		alive := wait(ctx, pace/4+time.Duration(n.rng.Int64N(int64(2*pace))))
@@ -134,6 +139,7 @@ func (n *nemesis) killAll(context.Context) (func() error, error) {
 	}
 	n.rng.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 	return func() error {
+		n.run.logf("start all")
 		var all []error
 		for _, m := range members {
 			all = append(all, n.run.start(m))
@@ -290,6 +296,3 @@ func (n *nemesis) fullDisk(context.Context) (func() error, error) {
 		return n.run.restart(m)
 	}, nil
 }
-
-// memberFaults change who belongs to the cluster.
-func (n *nemesis) memberFaults() []fault { return nil }

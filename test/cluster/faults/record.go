@@ -39,7 +39,7 @@ type stats struct{ answered, refused, unknown int }
 
 const (
 	keyCount  = 24
-	opTimeout = 4 * time.Second
+	opTimeout = 2 * time.Second
 )
 
 func (r *recorder) now() int64 { return int64(time.Since(r.began)) }

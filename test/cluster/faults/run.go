@@ -95,6 +95,7 @@ type run struct {
 	down   map[*cluster.Member]bool // ended on purpose
 	frail  map[*cluster.Member]bool // may end by itself, because its disk was full
 	mu     sync.Mutex
+	spares []*cluster.Member // that joined beside the founders
 	events []string
 }
 
@@ -188,6 +189,9 @@ func (r *run) found(ctx context.Context) (err error) {
 func (r *run) close() {
 	if r.cluster != nil {
 		r.cluster.Kill()
+		for _, m := range r.processes() {
+			m.Kill()
+		}
 	}
 	if r.net != nil {
 		r.net.close()
@@ -214,14 +218,14 @@ func (r *run) members() []*cluster.Member {
 
 func (r *run) names() []string {
 	out := []string{Clients}
-	for _, m := range r.members() {
+	for _, m := range r.processes() {
 		out = append(out, m.Name)
 	}
 	return out
 }
 
 func (r *run) pids() map[string]int {
-	members := r.members()
+	members := r.processes()
 	r.life.Lock()
 	defer r.life.Unlock()
 	out := map[string]int{}
@@ -378,7 +382,7 @@ func (r *run) gap() {
 
 // ended finds members that ended by themselves.
 func (r *run) ended() {
-	for _, m := range r.members() {
+	for _, m := range r.processes() {
 		r.life.Lock()
 		crashed := m.Ended() && !r.down[m] && !r.frail[m]
 		if crashed {
