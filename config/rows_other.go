@@ -69,8 +69,9 @@ func featureRows() []Setting {
 
 func unsafeRows() []Setting {
 	return []Setting{
-		{Name: "force-new-cluster", Kind: Bool, Default: "false", State: Refused, Why: "recovery from a lost quorum is not supported yet", File: "force-new-cluster",
-			Help: "Make a cluster of this member alone out of its data."},
+		{Name: "force-new-cluster", Kind: Bool, Default: "false", Help: "Make a cluster of this member alone out of its data.",
+			More: "For when a majority is lost for good. All other members are removed; they must never be started again with their data. Leave it out afterwards.",
+			at:   func(c *Config) any { return &c.Cluster.ForceNew }},
 		{Name: "unsafe-no-fsync", Kind: Bool, Default: "false", Help: "Do not wait for the disk. A power loss then loses acknowledged writes.",
 			at: func(c *Config) any { return &c.Store.UnsafeNoFsync }},
 	}

@@ -20,7 +20,7 @@ func zapPeer(id ids.MemberID) zap.Field { return zap.Stringer("remote-peer-id", 
 // read asks for a stream of the member again and again, and passes on what arrives on it.
 func (r *remote) read(s stream) {
 	wait := redialLeast
-	failing := false
+	failing, refused := false, false
 	for {
 		began := r.t.cfg.Clock.Now()
 		err := r.readOnce(s)
@@ -31,7 +31,9 @@ func (r *remote) read(s stream) {
 		if r.t.cfg.Clock.Now().Sub(began) > readTimeout {
 			wait, failing = redialLeast, false // it had worked
 		}
-		if !failing { // the first of a row is enough
+		was := refused
+		refused = errors.Is(err, errCluster) || errors.Is(err, errVersion)
+		if !failing || refused && !was { // the first of a row is enough, but for the reason that an operator must know
 			r.t.logger.Warn("lost the stream of a peer, asking for it again", zap.Stringer("stream", s), zapPeer(r.id), zap.Error(err))
 		}
 		failing = true

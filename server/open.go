@@ -105,6 +105,9 @@ func (s *Server) reopenLog(options wal.Options, applied storage.Mark) error {
 	s.logger.Info("server has already been initialized", zap.String("data-dir", s.dir.path), zap.Stringer("local-member-id", s.core.identity.member),
 		zap.Stringer("cluster-id", s.core.identity.cluster), zap.Int("entries-to-replay", len(replay.Entries)))
 	s.core.past = history{hard: replay.HardState, entries: replay.Entries}
+	if s.cfg.Cluster.ForceNew {
+		return s.forceNew()
+	}
 	return nil
 }
 

@@ -89,6 +89,7 @@ func (p *Process) serve(c *config.Config, logger *zap.Logger) int {
 		if !again {
 			return code
 		}
+		c.Cluster.ForceNew = false // once: there may be other members by now
 	}
 }
 
