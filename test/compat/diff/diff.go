@@ -48,6 +48,13 @@ var volatile = map[protoreflect.FullName]rule{
 	"etcdserverpb.LeaseTimeToLiveResponse.TTL":     within1, // seconds left, by each server's own clock
 	"etcdserverpb.HashResponse.hash":               present, // a hash over the engine's own buckets
 	"etcdserverpb.LeaseTimeToLiveResponse.keys":    unordered,
+	// The id of a member that joins is made of the second in which it does, and lists of members are in the order of ids. The
+	// ids of the others are in every header.
+	"etcdserverpb.Member.ID":                    positive,
+	"etcdserverpb.MemberAddResponse.members":    unordered,
+	"etcdserverpb.MemberListResponse.members":   unordered,
+	"etcdserverpb.MemberUpdateResponse.members": unordered,
+	"etcdserverpb.MemberRemoveResponse.members": unordered,
 	// etcd prints alarms with protobuf's text format, which doubles the space between two fields or does not, by a hash
 	// of the running binary: two builds of one etcd release differ. Ours always writes one space.
 	"etcdserverpb.StatusResponse.errors": prototext,
@@ -92,7 +99,7 @@ func walk(facts []Fact, prefix string, m protoreflect.Message) []Fact {
 		list := m.Get(fd).List()
 		facts = append(facts, Fact{Path: path, Value: fmt.Sprintf("%d entries", list.Len())})
 		if how, ok := volatile[fd.FullName()]; ok && how == unordered {
-			facts = append(facts, sorted(path, list)...)
+			facts = append(facts, sorted(path, fd, list)...)
 			continue
 		}
 		for i := range list.Len() {
@@ -106,16 +113,19 @@ func walk(facts []Fact, prefix string, m protoreflect.Message) []Fact {
 	return facts
 }
 
-// sorted lists the facts of a repeated bytes field in ascending order.
-func sorted(path string, list protoreflect.List) []Fact {
-	vals := make([]string, list.Len())
-	for i := range vals {
-		vals[i] = string(list.Get(i).Bytes())
+// sorted lists the facts of a repeated field in the ascending order of what is printed of its elements.
+func sorted(path string, fd protoreflect.FieldDescriptor, list protoreflect.List) []Fact {
+	elements := make([][]Fact, list.Len())
+	for i := range elements {
+		elements[i] = value(nil, "", fd, list.Get(i))
 	}
-	sort.Strings(vals)
-	facts := make([]Fact, len(vals))
-	for i, v := range vals {
-		facts[i] = Fact{Path: fmt.Sprintf("%s[%d]", path, i), Value: Bytes([]byte(v))}
+	sort.Slice(elements, func(i, j int) bool { return Print(elements[i]) < Print(elements[j]) })
+	var facts []Fact
+	for i, e := range elements {
+		for _, f := range e {
+			f.Path = fmt.Sprintf("%s[%d]%s", path, i, f.Path)
+			facts = append(facts, f)
+		}
 	}
 	return facts
 }
