@@ -14,6 +14,7 @@ import (
 type disk struct {
 	member *cluster.Member
 	dir    string
+	full   bool
 }
 
 // diskSize is enough for the data of a run with some room.
@@ -40,6 +41,7 @@ func (d *disk) fill() error {
 		return err
 	}
 	defer f.Close()
+	d.full = true
 	block := make([]byte, 1<<20)
 	for size := len(block); ; {
 		if _, err := f.Write(block[:size]); errors.Is(err, syscall.ENOSPC) {
@@ -52,6 +54,9 @@ func (d *disk) fill() error {
 	}
 }
 
-func (d *disk) free() error { return os.Remove(d.filler()) }
+func (d *disk) free() error {
+	d.full = false
+	return os.Remove(d.filler())
+}
 
 func (d *disk) unmount() error { return syscall.Unmount(d.dir, syscall.MNT_DETACH) }

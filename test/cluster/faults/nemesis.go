@@ -283,6 +283,9 @@ func (n *nemesis) defragment(ctx context.Context) (func() error, error) {
 // fullDisk fills the disk of the member that has a small one of its own.
 func (n *nemesis) fullDisk(context.Context) (func() error, error) {
 	m := n.run.disk.member
+	if n.run.disk.full {
+		return nil, errSkip
+	}
 	n.run.logf("fill the disk of %s", m.Name)
 	if err := n.run.disk.fill(); err != nil {
 		return nil, err
