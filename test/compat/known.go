@@ -11,7 +11,6 @@ type Difference struct {
 // Known lists all allowed differences.
 var Known = []Difference{
 	{"auth-later", "auth-later", "users, roles and the switch are not in this version; refusing is safe, pretending is not"},
-	{"members-later", "members-later", "members of a running cluster cannot be changed in this version: what etcd refuses is refused alike, what it would perform is refused with a text"},
 	{"downgrade-later", "downgrade-later", "changing the format of the store for an older release is not in this version"},
 	{"watch-compacted-id", "watch-compacted-id", "etcd keeps the id of a watch that compaction cancelled and withholds progress answers from its stream; ours is free of both"},
 	{"compact-zero", "compact-zero", "compacting a fresh store to revision 0 makes etcd answer HashKV from a stale hash of revision 0"},
