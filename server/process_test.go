@@ -111,7 +111,7 @@ func TestCommandLines(t *testing.T) {
 		{"listen name", quorate, nil, []string{"--listen-peer-urls=http://db.example:1"}, 1, "", "expected IP in URL for binding (http://db.example:1)"},
 		{"tls", quorate, nil, []string{"--cert-file=/c"}, 1, "", "--cert-file=/c cannot be honoured"},
 		{"not among the members", quorate, nil, []string{"--initial-cluster=a=http://10.0.0.1:2380,b=http://10.0.0.2:2380", "--listen-client-urls=http://127.0.0.1:0",
-			"--listen-peer-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0"}, 1, "", `does not include this member: couldn't find local name \"default\"`},
+			"--listen-peer-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0"}, 1, "", `does not include this member: couldn't find local name`},
 		{"join", quorate, nil, []string{"--initial-cluster-state=existing", "--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0",
 			"--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "cannot fetch cluster info from peer urls"},
 		{"bad file", quorate, nil, []string{"--config-file=/nonexistent.yaml"}, 1, "", "cannot read the config file: open /nonexistent.yaml"},

@@ -315,9 +315,19 @@ func TestRollingRestart(t *testing.T) {
 // TestFarBehind has a member miss more than the others keep in memory: it gets a snapshot, and is killed while it does.
 func TestFarBehind(t *testing.T) {
 	c := start(t, 3)
-	behind := c.Members[2]
+	leader, err := c.Leader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var followers []*Member
+	for _, m := range c.Members {
+		if m != leader {
+			followers = append(followers, m)
+		}
+	}
+	behind, other := followers[0], followers[1]
 	behind.Kill()
-	cli := connect(t, c, c.Members[0].Client, c.Members[1].Client)
+	cli := connect(t, c, leader.Client, other.Client)
 	value := strings.Repeat("v", 1000)
 	var done sync.WaitGroup
 	var failed atomic.Int64
@@ -349,15 +359,15 @@ func TestFarBehind(t *testing.T) {
 	}
 	sameHash(t, c)
 	// And it takes part again.
-	c.Members[0].Kill()
+	leader.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	other := connect(t, c, c.Members[1].Client, behind.Client)
+	two := connect(t, c, other.Client, behind.Client)
 	until(t, "the other two serve", func() bool {
-		_, err := other.Put(ctx, "after", "x")
+		_, err := two.Put(ctx, "after", "x")
 		return err == nil
 	})
-	sameHash(t, c, c.Members[1], behind)
+	sameHash(t, c, other, behind)
 }
 
 // TestNoQuorum checks what a member without a quorum answers: old reads, and clear errors in time.
