@@ -100,6 +100,7 @@ type Cluster struct {
 	Token           string
 	StrictReconfig  bool
 	MaxLearners     int64
+	AutoPromote     bool // the leader promotes learners by itself
 	ForceNew        bool // this member's data becomes a cluster of this member alone
 }
 

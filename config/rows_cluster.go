@@ -22,6 +22,8 @@ func clusterRows() []Setting {
 			at: func(c *Config) any { return &c.Cluster.AdvertiseClient }},
 		{Name: "strict-reconfig-check", Kind: Bool, Default: "true", Help: "Refuse membership changes that would lose the quorum.",
 			at: func(c *Config) any { return &c.Cluster.StrictReconfig }},
+		{Name: "auto-promote", Kind: Bool, Default: "false", Help: "Have this member, when it leads, make learners voters as soon as they are ready.",
+			More: "Not a setting of etcd. Give it to all members.", at: func(c *Config) any { return &c.Cluster.AutoPromote }},
 		{Name: "pre-vote", Kind: Bool, Default: "true", Help: "Ask for votes on trial first, so that a returning member does not disturb the leader.",
 			at: func(c *Config) any { return &c.Raft.PreVote }},
 		{Name: "auto-compaction-retention", Default: "0", Help: "How much history automatic compaction keeps; 0 switches it off.",

@@ -55,9 +55,12 @@ self-signed-cert-validity snapshot snapshot-catchup-entries snapshot-count socke
 test.coverprofile test.outputdir tls-max-version tls-min-version trusted-ca-file unsafe-no-fsync v v2-deprecation version vv wal-dir
 warning-apply-duration warning-unary-request-duration watch-progress-notify-interval`
 
+// ownFlags are names that etcd does not have.
+const ownFlags = `auto-promote`
+
 func TestFlagNames(t *testing.T) {
 	want := map[string]bool{}
-	for _, name := range strings.Fields(etcdFlags) {
+	for _, name := range strings.Fields(etcdFlags + " " + ownFlags) {
 		want[name] = true
 	}
 	for _, s := range Settings() {
@@ -65,7 +68,7 @@ func TestFlagNames(t *testing.T) {
 			continue
 		}
 		if !want[s.Name] {
-			t.Errorf("flag --%s is not one of etcd's", s.Name)
+			t.Errorf("flag --%s is neither one of etcd's nor of our own", s.Name)
 		}
 		delete(want, s.Name)
 	}

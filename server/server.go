@@ -93,7 +93,7 @@ func Start(ctx context.Context, c *config.Config, logger *zap.Logger) (*Server, 
 	own := *c
 	s := &Server{cfg: &own, logger: logger, ending: make(chan struct{})}
 	for _, start := range []func(context.Context) error{
-		s.openDirectory, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.finishHealing, s.startChecks, s.stepDownAtStop,
+		s.openDirectory, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
 	} {
 		if err := start(ctx); err != nil {
 			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

@@ -305,3 +305,20 @@ func TestForceNewCluster(t *testing.T) {
 	}
 	sameHash(t, c)
 }
+
+// TestAutoPromote has a learner become a voter without anybody asking for it.
+func TestAutoPromote(t *testing.T) {
+	c := start(t, 1, "--auto-promote")
+	m := c.newMember(t, "m2")
+	if _, err := connect(t, c).MemberAddAsLearner(t.Context(), []string{m.Peer}); err != nil {
+		t.Fatal(err)
+	}
+	c.Members = append(c.Members, m)
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the learner votes", func() bool { s, err := m.Status(t.Context()); return err == nil && !s.IsLearner })
+	if err := m.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
