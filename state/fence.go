@@ -38,7 +38,9 @@ func named(list []wire.AlarmMember, id ids.MemberID) bool {
 }
 
 // Fenced says whether a CORRUPT alarm takes this one member out of service, while the others go on.
-func (v *View) Fenced(id ids.MemberID) bool { return named(v.Alarms, id) && contained(v.Alarms, v.Members) }
+func (v *View) Fenced(id ids.MemberID) bool {
+	return named(v.Alarms, id) && contained(v.Alarms, v.Members)
+}
 
 // Corrupt says whether a CORRUPT alarm stops the writes of the whole cluster.
 func (v *View) Corrupt() bool {
