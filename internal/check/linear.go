@@ -46,6 +46,7 @@ func Linearizable(history []Operation, truth *Truth, limit time.Duration) Report
 	l.report.Operations = len(history)
 	l.sort(history)
 	l.claim()
+	l.leases()
 	for len(l.placed) > 0 {
 		l.group()
 	}
@@ -70,6 +71,7 @@ type linear struct {
 	stale    []*Operation // serializable reads: they promise less
 	unknown  []*Operation // not answered, may have happened
 	claimed  map[int64]*Operation
+	used     map[int64]int64 // the last revision at which each lease was there for certain
 	state    *state
 	order    []*Operation    // what porcupine judges
 	latest   *Operation      // of those placed, the one that was called last
@@ -245,6 +247,12 @@ func (l *linear) explain(rev int64) bool {
 		l.report.add("a hole", "revision %d is in no answer and in no watch", rev)
 		return false
 	}
+	// A lease that nobody is known to have used later may have ended here: nothing else needs this explanation, whereas
+	// an operation of unknown outcome may have had its effect at a later revision.
+	lease := l.leaseOf(seen)
+	if lease != 0 && l.used[lease] < rev && l.expire(lease, rev, seen) {
+		return true
+	}
 	soonest := l.soonest(rev)
 	for i, o := range l.unknown {
 		if o.Call > soonest {
@@ -261,18 +269,41 @@ func (l *linear) explain(rev int64) bool {
 		l.accept(&found, next, events)
 		return true
 	}
-	if lease := l.leaseOf(seen); lease != 0 {
-		o := &Operation{Client: -1, Return: Never, Request: Request{Kind: Expire, Lease: lease}}
-		next, answer, events := l.state.execute(o.Request, 0)
-		if next.rev == rev && sameEvents(events, seen) == "" {
-			o.Answer = answer
-			l.report.Expired++
-			l.accept(o, next, events)
-			return true
-		}
-	}
 	l.report.add("an effect without a cause", "revision %d is the effect of no recorded operation: %v", rev, seen)
 	return false
+}
+
+// expire has a lease end by itself, if that is what was seen of revision rev.
+func (l *linear) expire(lease, rev int64, seen []Event) bool {
+	o := &Operation{Client: -1, Return: Never, Request: Request{Kind: Expire, Lease: lease}}
+	next, answer, events := l.state.execute(o.Request, 0)
+	if next.rev != rev || sameEvents(events, seen) != "" {
+		return false
+	}
+	o.Answer = answer
+	l.report.Expired++
+	l.accept(o, next, events)
+	return true
+}
+
+// leases finds the last revision at which each lease was there for certain.
+func (l *linear) leases() {
+	l.used = map[int64]int64{}
+	for _, o := range l.sorted {
+		if o.Request.Kind == Revoke {
+			l.used[o.Request.Lease] = o.Answer.Revision
+		}
+	}
+	if l.truth == nil {
+		return
+	}
+	for rev, events := range l.truth.events {
+		for _, e := range events {
+			if e.KV.Lease != 0 {
+				l.used[e.KV.Lease] = max(l.used[e.KV.Lease], rev)
+			}
+		}
+	}
 }
 
 // soonest is the earliest instant at which anything of revision rev or later was answered.
