@@ -62,7 +62,7 @@ faults: ## RUNS (default 100) runs of FOR (default 60s) of a cluster under rando
 	$(FAULTS) -runs $(RUNS) -for $(FOR) -seed $(SEED) -out ../../bench/results/faults-$$(date -u +%Y%m%dT%H%M%SZ).jsonl
 
 faults-short: ## a dozen short runs of the same: what CI runs, under three minutes
-	$(FAULTS) -runs 12 -for 5s -seed $(SEED)
+	$(FAULTS) -runs 12 -for 5s -heal 40s -seed $(SEED)
 
 failover: ## how long writes stop when the leader is killed, ours and a real etcd's: medians
 	cd test/cluster && $(GO) run ./cmd/failover

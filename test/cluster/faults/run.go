@@ -31,9 +31,10 @@ type Config struct {
 	Members int           // 0: three or five, by the seed
 	Dir     string        // data and logs; what is found is kept here
 	Log     func(format string, args ...any)
-	Packets bool // network namespaces and packets instead of proxies, where that is allowed
-	Keep    bool // keep everything, even if nothing was found
-	Disk    bool // one member gets a small disk of its own that is filled now and then
+	Heal    time.Duration // after the last fault is mended, every client must be answered within this
+	Packets bool          // network namespaces and packets instead of proxies, where that is allowed
+	Keep    bool          // keep everything, even if nothing was found
+	Disk    bool          // one member gets a small disk of its own that is filled now and then
 }
 
 // Summary is what a run found, in one line of JSON.
@@ -68,9 +69,8 @@ type Ops struct {
 const (
 	recorders  = 10
 	startLimit = time.Minute
-	healLimit  = 10 * time.Second // after the last fault is mended, every client must be answered within this
-	noted      = 3 * time.Second  // longer times without any answer are logged
-	healWait   = time.Minute      // how long to wait to say how long it really took
+	noted      = 3 * time.Second // longer times without any answer are logged
+	healWait   = time.Minute     // how long to wait to say how long it really took
 	checkLimit = 2 * time.Minute
 )
 
@@ -415,7 +415,7 @@ func (r *run) heal(ctx context.Context) {
 		took := time.Since(r.began) - since
 		r.summary.HealMillis = took.Milliseconds()
 		if len(silent) == 0 {
-			if took > healLimit {
+			if took > r.cfg.Heal {
 				r.violate("liveness", "after the last fault was mended, it took %v until every client was answered", took)
 			}
 			r.logf("every client is answered again after %v", took)

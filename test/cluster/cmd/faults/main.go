@@ -36,6 +36,7 @@ func command(ctx context.Context, args []string) error {
 	seed := flags.Uint64("seed", 0, "seed of the first run; each further run has the next; 0: by the time")
 	runs := flags.Int("runs", 1, "how many runs")
 	length := flags.Duration("for", time.Minute, "how long faults happen in each run")
+	heal := flags.Duration("heal", 10*time.Second, "after the last fault is mended, every client must be answered within this")
 	members := flags.Int("members", 0, "members of each cluster; 0: three or five, by the seed")
 	out := flags.String("out", "", "append the line of each run to this file too")
 	dir := flags.String("dir", "", "where data and what is found are kept (default: below the temporary directory)")
@@ -63,7 +64,7 @@ func command(ctx context.Context, args []string) error {
 	bad := 0
 	for i := range *runs {
 		cfg := faults.Config{Kind: kind, Seed: *seed + uint64(i), For: *length, Members: *members, Disk: os.Geteuid() == 0,
-			Keep:    *keep,
+			Keep: *keep, Heal: *heal,
 			Packets: *packets == "always" || *packets == "mixed" && os.Geteuid() == 0 && i%3 == 2,
 			Dir:     filepath.Join(*dir, fmt.Sprintf("%s-%d", kind, *seed+uint64(i))), Log: func(string, ...any) {}}
 		if *verbose {
