@@ -95,7 +95,9 @@ type Listen struct {
 type Cluster struct {
 	AdvertisePeer   []url.URL
 	AdvertiseClient []url.URL
-	Initial         string // name=url pairs, comma-separated
+	Initial         string // name=url pairs, comma-separated; empty when the members are still to be discovered
+	SRVDomain       string // whose DNS records name the members, else ""
+	SRVSuffix       string // of the service names in these records
 	State           string // StateNew or StateExisting
 	Token           string
 	StrictReconfig  bool

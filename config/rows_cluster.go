@@ -2,7 +2,7 @@ package config
 
 const (
 	whyMembers   = "members are not compared or caught up by this setting yet"
-	whyDiscovery = "discovery of other members is not supported yet, and starting alone could split a cluster"
+	whyDiscovery = "discovery by a service is not supported yet, and starting alone could split a cluster"
 )
 
 func clusterRows() []Setting {
@@ -38,7 +38,7 @@ func clusterRows() []Setting {
 
 func discoveryRows() []Setting {
 	later := func(name, file string, kind Kind, def, help string) Setting {
-		return Setting{Name: name, File: file, Kind: kind, Default: def, State: Later, Why: "discovery is not supported yet", Help: help}
+		return Setting{Name: name, File: file, Kind: kind, Default: def, State: Later, Why: "discovery by a service is not supported yet", Help: help}
 	}
 	return []Setting{
 		{Name: "discovery-token", File: "discovery-config.token", State: Refused, Why: whyDiscovery, Help: "Discovery: token of the cluster to form."},
@@ -55,11 +55,14 @@ func discoveryRows() []Setting {
 		later("discovery-key", "discovery-config.secure.key", Text, "", "Discovery: file of the client key."),
 		later("discovery-cacert", "discovery-config.secure.cacert", Text, "", "Discovery: file of the CA certificates that the service must match."),
 		later("discovery-user", "discovery-config.auth.username", Text, "", "Discovery: user, or user:password."),
-		{Name: "discovery-password", File: "discovery-config.auth.password", State: Later, Why: "discovery is not supported yet", Secret: true,
+		{Name: "discovery-password", File: "discovery-config.auth.password", State: Later, Why: "discovery by a service is not supported yet", Secret: true,
 			Help: "Discovery: password."},
 		{Name: "discovery-fallback", Kind: Choice, Default: "exit", Choices: []string{"exit", "proxy"}, State: NoEffect, File: notInFile,
 			Why: "a failed discovery always ends the start", Help: "What to do when discovery fails; only exit is possible."},
-		{Name: "discovery-srv", State: Refused, Why: whyDiscovery, Help: "DNS domain whose SRV records name the members."},
-		{Name: "discovery-srv-name", State: Refused, Why: whyDiscovery, Help: "Suffix of the service name in the SRV records."},
+		{Name: "discovery-srv", Help: "DNS domain whose SRV records name the members of a new cluster, in place of --initial-cluster.",
+			More: "Asked are _etcd-server-ssl._tcp.DOMAIN (https) and _etcd-server._tcp.DOMAIN (http). With existing data the setting is ignored.",
+			at:   func(c *Config) any { return &c.Cluster.SRVDomain }},
+		{Name: "discovery-srv-name", Help: "Suffix of the service name in the SRV records, as in _etcd-server-SUFFIX._tcp.DOMAIN.",
+			at: func(c *Config) any { return &c.Cluster.SRVSuffix }},
 	}
 }

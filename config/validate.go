@@ -25,7 +25,7 @@ func (l *loader) derive() error {
 	l.deriveAdvertised()
 	switch {
 	case c.IsSet("initial-cluster"):
-	case c.inactive["discovery-srv"] != "" || c.inactive["discovery-srv-name"] != "" || c.inactive["discovery-endpoints"] != "":
+	case c.discovers():
 		c.Cluster.Initial = ""
 	default:
 		c.Cluster.Initial = c.initialFromName()
@@ -38,6 +38,11 @@ func (l *loader) derive() error {
 		c.Member.DataDir = c.Member.Name + suffix
 	}
 	return nil
+}
+
+// discovers reports whether the members of a new cluster are to be found elsewhere, so that none may be derived.
+func (c *Config) discovers() bool {
+	return c.Cluster.SRVDomain != "" || c.Cluster.SRVSuffix != "" || c.inactive["discovery-endpoints"] != ""
 }
 
 // deriveAdvertised replaces the default localhost by this machine's address where the server listens on all of them.
@@ -149,7 +154,7 @@ func (c *Config) checkAdvertised() error {
 }
 
 func (c *Config) checkBootstrap() error {
-	endpoints, srv := c.inactive["discovery-endpoints"], c.inactive["discovery-srv"]
+	endpoints, srv := c.inactive["discovery-endpoints"], c.Cluster.SRVDomain
 	sources := 0
 	for _, given := range []bool{c.Cluster.Initial != "", endpoints != "", srv != ""} {
 		if given {
@@ -354,7 +359,7 @@ func (c *Config) Rebind(peer, client []url.URL) {
 	c.Cluster.AdvertisePeer = realPorts(c.Cluster.AdvertisePeer, peer)
 	c.Cluster.AdvertiseClient = realPorts(c.Cluster.AdvertiseClient, client)
 	c.Listen.Peer, c.Listen.Client = peer, client
-	if !c.IsSet("initial-cluster") {
+	if !c.IsSet("initial-cluster") && !c.discovers() {
 		c.Cluster.Initial = c.initialFromName()
 	}
 }

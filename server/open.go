@@ -51,11 +51,14 @@ func (s *Server) openLog(ctx context.Context) error {
 	applied := s.core.engine.Applied()
 	options := wal.Options{NoSync: s.cfg.Store.UnsafeNoFsync, Observe: s.observeLog}
 	if wal.Exists(vfs.Default, s.dir.log) {
-		return s.reopenLog(options, applied)
+		return s.reopenLog(ctx, options, applied)
 	}
 	if applied.Index != 0 {
 		return fmt.Errorf("the store %s has applied the log up to entry %s, but there is no log in %s: give the --wal-dir of the earlier start, or restore both from a backup",
 			s.dir.store, applied, s.dir.log)
+	}
+	if err := s.discover(ctx); err != nil {
+		return err
 	}
 	if s.cfg.Cluster.State == config.StateExisting {
 		return s.join(ctx, options)
@@ -85,7 +88,7 @@ func (s *Server) keepLog(log *wal.Log) {
 }
 
 // reopenLog reads an existing log. Settings that found a cluster are ignored from here on, as etcd ignores them.
-func (s *Server) reopenLog(options wal.Options, applied storage.Mark) error {
+func (s *Server) reopenLog(ctx context.Context, options wal.Options, applied storage.Mark) error {
 	log, replay, err := wal.Open(s.dir.log, options, applied.Index)
 	if err != nil {
 		return err
@@ -95,11 +98,9 @@ func (s *Server) reopenLog(options wal.Options, applied storage.Mark) error {
 	if replay.Cut != nil {
 		s.logger.Warn("cut an interrupted write off the end of the log", zap.Stringer("cut", replay.Cut))
 	}
-	if len(replay.Entries) == 0 && applied.Index == 0 && s.cfg.Cluster.State != config.StateExisting && s.cfg.CheckFounding() == nil {
-		// A start that was interrupted between making the log and its first entry. One that has joined has an id that no
-		// founder has, and goes on to wait for the others.
-		if id, err := s.foundingIdentity(); err == nil && id == s.core.identity {
-			return s.found()
+	if len(replay.Entries) == 0 && applied.Index == 0 && s.cfg.Cluster.State != config.StateExisting {
+		if done, err := s.foundAgain(ctx); done || err != nil {
+			return err
 		}
 	}
 	s.logger.Info("server has already been initialized", zap.String("data-dir", s.dir.path), zap.Stringer("local-member-id", s.core.identity.member),
@@ -109,6 +110,21 @@ func (s *Server) reopenLog(options wal.Options, applied storage.Mark) error {
 		return s.forceNew()
 	}
 	return nil
+}
+
+// foundAgain finishes a start that was interrupted between making the log and its first entry. A member that has joined has an
+// id that no founder has, and goes on to wait for the others: then it is not done.
+func (s *Server) foundAgain(ctx context.Context) (done bool, err error) {
+	if err := s.discover(ctx); err != nil {
+		return false, err
+	}
+	if s.cfg.CheckFounding() != nil {
+		return false, nil
+	}
+	if id, err := s.foundingIdentity(); err != nil || id != s.core.identity {
+		return false, nil
+	}
+	return true, s.found()
 }
 
 // found writes the beginning of the log of a new cluster, the same at every founding member.
@@ -143,6 +159,9 @@ func (s *Server) founders() ([]member.Member, error) {
 	}
 	var out []member.Member
 	for _, f := range named {
+		if s.cfg.Cluster.SRVDomain != "" {
+			f.Name = "" // DNS tells nobody the names of others, and all must begin with the same: each announces its own
+		}
 		out = append(out, member.Member{ID: member.IDOf(f.PeerURLs, s.cfg.Cluster.Token), Name: f.Name, PeerURLs: f.PeerURLs})
 	}
 	slices.SortFunc(out, func(a, b member.Member) int { return cmp.Compare(a.ID, b.ID) })

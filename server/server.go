@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ import (
 	"go.uber.org/zap"
 
 	"quorate.dev/quorate/config"
+	"quorate.dev/quorate/discovery"
 	"quorate.dev/quorate/httpapi"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/leader"
@@ -47,6 +49,7 @@ type Server struct {
 	addrs  listeners
 	core   core
 	front  *httpapi.Front
+	dns    discovery.Resolver // asked by a member without data
 
 	undo []step // of what is running, in the order of starting
 
@@ -90,8 +93,12 @@ type step struct {
 // ends first, everything is undone and the error says which part failed and why. c is not kept changed: addresses with
 // port 0 get their real ports in a copy.
 func Start(ctx context.Context, c *config.Config, logger *zap.Logger) (*Server, error) {
+	return start(ctx, c, logger, net.DefaultResolver)
+}
+
+func start(ctx context.Context, c *config.Config, logger *zap.Logger, dns discovery.Resolver) (*Server, error) {
 	own := *c
-	s := &Server{cfg: &own, logger: logger, ending: make(chan struct{})}
+	s := &Server{cfg: &own, logger: logger, dns: dns, ending: make(chan struct{})}
 	for _, start := range []func(context.Context) error{
 		s.openDirectory, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
 	} {

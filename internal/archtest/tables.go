@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"config":  {"limits"},
 	"server":  {"*"},
 
+	"discovery":         {},
 	"embed":             {"server", "config"},
 	"load/lean":         {},
 	"load":              {"load/lean", "wire", "internal/clock"},
