@@ -61,6 +61,7 @@ type Config struct {
 	Member  Member
 	Listen  Listen
 	Cluster Cluster
+	Finding Finding
 	Raft    Raft
 	Store   Store
 	Checks  Checks
@@ -96,14 +97,22 @@ type Cluster struct {
 	AdvertisePeer   []url.URL
 	AdvertiseClient []url.URL
 	Initial         string // name=url pairs, comma-separated; empty when the members are still to be discovered
-	SRVDomain       string // whose DNS records name the members, else ""
-	SRVSuffix       string // of the service names in these records
 	State           string // StateNew or StateExisting
 	Token           string
 	StrictReconfig  bool
 	MaxLearners     int64
 	AutoPromote     bool // the leader promotes learners by itself
 	ForceNew        bool // this member's data becomes a cluster of this member alone
+}
+
+// Finding says where a member without data finds the others when Cluster.Initial does not name them.
+type Finding struct {
+	SRVDomain      string        // whose DNS records name the members, else ""
+	SRVSuffix      string        // of the service names in these records
+	Endpoints      []string      // of a cluster in which the members find each other, else empty
+	Token          string        // of the cluster that they form
+	DialTimeout    time.Duration // to connect to an endpoint
+	RequestTimeout time.Duration // of a question to it
 }
 
 // Raft holds the consensus timing.

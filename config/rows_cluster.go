@@ -2,7 +2,7 @@ package config
 
 const (
 	whyMembers   = "members are not compared or caught up by this setting yet"
-	whyDiscovery = "discovery by a service is not supported yet, and starting alone could split a cluster"
+	whyDiscovery = "the discovery service is asked without TLS and without a user yet"
 )
 
 func clusterRows() []Setting {
@@ -38,16 +38,24 @@ func clusterRows() []Setting {
 
 func discoveryRows() []Setting {
 	later := func(name, file string, kind Kind, def, help string) Setting {
-		return Setting{Name: name, File: file, Kind: kind, Default: def, State: Later, Why: "discovery by a service is not supported yet", Help: help}
+		return Setting{Name: name, File: file, Kind: kind, Default: def, State: Later, Why: whyDiscovery, Help: help}
+	}
+	idle := func(name, file, def, help string) Setting {
+		return Setting{Name: name, File: file, Kind: Duration, Default: def, State: NoEffect, Why: "each question to the discovery service has its own connection", Help: help}
 	}
 	return []Setting{
-		{Name: "discovery-token", File: "discovery-config.token", State: Refused, Why: whyDiscovery, Help: "Discovery: token of the cluster to form."},
-		{Name: "discovery-endpoints", File: "discovery-config.endpoints", Kind: Outputs, State: Refused, Why: whyDiscovery,
-			Help: "Discovery: addresses of the discovery service."},
-		later("discovery-dial-timeout", "discovery-config.dial-timeout", Duration, "2s", "Discovery: time to connect."),
-		later("discovery-request-timeout", "discovery-config.request-timeout", Duration, "5s", "Discovery: time for a request."),
-		later("discovery-keepalive-time", "discovery-config.keepalive-time", Duration, "2s", "Discovery: time between pings."),
-		later("discovery-keepalive-timeout", "discovery-config.keepalive-timeout", Duration, "6s", "Discovery: time to wait for the answer to a ping."),
+		{Name: "discovery-token", File: "discovery-config.token", Help: "Discovery: token of the cluster to form.",
+			at: func(c *Config) any { return &c.Finding.Token }},
+		{Name: "discovery-endpoints", File: "discovery-config.endpoints", Kind: Outputs,
+			Help: "Discovery: addresses of a running cluster in which the members of a new one find each other, in place of --initial-cluster.",
+			More: "Its key /_etcd/registry/TOKEN/_config/size holds how many they are. With existing data the setting is ignored.",
+			at:   func(c *Config) any { return &c.Finding.Endpoints }},
+		{Name: "discovery-dial-timeout", File: "discovery-config.dial-timeout", Kind: Duration, Default: "2s", Help: "Discovery: time to connect.",
+			at: func(c *Config) any { return &c.Finding.DialTimeout }},
+		{Name: "discovery-request-timeout", File: "discovery-config.request-timeout", Kind: Duration, Default: "5s", Help: "Discovery: time for a request.",
+			at: func(c *Config) any { return &c.Finding.RequestTimeout }},
+		idle("discovery-keepalive-time", "discovery-config.keepalive-time", "2s", "Discovery: time between pings."),
+		idle("discovery-keepalive-timeout", "discovery-config.keepalive-timeout", "6s", "Discovery: time to wait for the answer to a ping."),
 		later("discovery-insecure-transport", "discovery-config.secure.insecure-transport", Bool, "true", "Discovery: connect without TLS."),
 		later("discovery-insecure-skip-tls-verify", "discovery-config.secure.insecure-skip-tls-verify", Bool, "false",
 			"Discovery: do not verify the service's certificate; for tests only."),
@@ -55,14 +63,14 @@ func discoveryRows() []Setting {
 		later("discovery-key", "discovery-config.secure.key", Text, "", "Discovery: file of the client key."),
 		later("discovery-cacert", "discovery-config.secure.cacert", Text, "", "Discovery: file of the CA certificates that the service must match."),
 		later("discovery-user", "discovery-config.auth.username", Text, "", "Discovery: user, or user:password."),
-		{Name: "discovery-password", File: "discovery-config.auth.password", State: Later, Why: "discovery by a service is not supported yet", Secret: true,
+		{Name: "discovery-password", File: "discovery-config.auth.password", State: Later, Why: whyDiscovery, Secret: true,
 			Help: "Discovery: password."},
 		{Name: "discovery-fallback", Kind: Choice, Default: "exit", Choices: []string{"exit", "proxy"}, State: NoEffect, File: notInFile,
 			Why: "a failed discovery always ends the start", Help: "What to do when discovery fails; only exit is possible."},
 		{Name: "discovery-srv", Help: "DNS domain whose SRV records name the members of a new cluster, in place of --initial-cluster.",
 			More: "Asked are _etcd-server-ssl._tcp.DOMAIN (https) and _etcd-server._tcp.DOMAIN (http). With existing data the setting is ignored.",
-			at:   func(c *Config) any { return &c.Cluster.SRVDomain }},
+			at:   func(c *Config) any { return &c.Finding.SRVDomain }},
 		{Name: "discovery-srv-name", Help: "Suffix of the service name in the SRV records, as in _etcd-server-SUFFIX._tcp.DOMAIN.",
-			at: func(c *Config) any { return &c.Cluster.SRVSuffix }},
+			at: func(c *Config) any { return &c.Finding.SRVSuffix }},
 	}
 }

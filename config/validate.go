@@ -42,7 +42,7 @@ func (l *loader) derive() error {
 
 // discovers reports whether the members of a new cluster are to be found elsewhere, so that none may be derived.
 func (c *Config) discovers() bool {
-	return c.Cluster.SRVDomain != "" || c.Cluster.SRVSuffix != "" || c.inactive["discovery-endpoints"] != ""
+	return c.Finding.SRVDomain != "" || c.Finding.SRVSuffix != "" || len(c.Finding.Endpoints) > 0
 }
 
 // deriveAdvertised replaces the default localhost by this machine's address where the server listens on all of them.
@@ -154,7 +154,7 @@ func (c *Config) checkAdvertised() error {
 }
 
 func (c *Config) checkBootstrap() error {
-	endpoints, srv := c.inactive["discovery-endpoints"], c.Cluster.SRVDomain
+	endpoints, srv := strings.Join(c.Finding.Endpoints, ","), c.Finding.SRVDomain
 	sources := 0
 	for _, given := range []bool{c.Cluster.Initial != "", endpoints != "", srv != ""} {
 		if given {
@@ -164,12 +164,30 @@ func (c *Config) checkBootstrap() error {
 	switch {
 	case sources > 1:
 		return errBootstrap
-	case (endpoints != "") != (c.inactive["discovery-token"] != ""):
+	case (endpoints != "") != (c.Finding.Token != ""):
 		return errors.New("both --discovery-token and --discovery-endpoints must be set")
-	case slices.ContainsFunc(words(endpoints), func(w string) bool { return strings.TrimSpace(w) == "" }):
+	case slices.ContainsFunc(c.Finding.Endpoints, func(w string) bool { return strings.TrimSpace(w) == "" }):
 		return fmt.Errorf("--discovery-endpoints %q must not contain empty endpoints", endpoints)
 	case c.inactive["discovery-fallback"] == "proxy":
 		return errors.New(`v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`)
+	case endpoints != "":
+		return c.checkEndpoints()
+	}
+	return nil
+}
+
+// checkEndpoints refuses a discovery that would be less safe than its settings say.
+func (c *Config) checkEndpoints() error {
+	for _, e := range c.Finding.Endpoints {
+		if _, _, err := net.SplitHostPort(strings.TrimPrefix(e, "http://")); err != nil {
+			return fmt.Errorf("--discovery-endpoints %q: use host:port or http://host:port; %s", e, whyDiscovery)
+		}
+	}
+	for i := range table {
+		s := &table[i]
+		if s.State == Later && s.Why == whyDiscovery && s.changed(c) {
+			return fmt.Errorf("--%s cannot be honoured: %s", s.Name, whyDiscovery)
+		}
 	}
 	return nil
 }

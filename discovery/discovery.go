@@ -1,14 +1,16 @@
-// Package discovery finds the members of a new cluster in DNS, for members that are started without --initial-cluster.
+// Package discovery finds the members of a new cluster in DNS or in a running cluster, for members that are started without
+// --initial-cluster.
 //
 // It founds nothing and checks no settings: it answers who is named, and package server takes that in place of
 // --initial-cluster. It is asked only by a member without data. Ways in for clients are not found here either.
 //
 // How data passes: SRV asks a Resolver for the two service names of a domain, resolves every target, and returns one Peer
 // per record. The record whose target has the address of one of this member's advertised peer URLs is this member; the
-// others get numbers for names, which they give up for their own once they run.
+// others get numbers for names, which they give up for their own once they run. Registry.Join adds this member under a token to
+// the keys of a running cluster, the discovery service, and returns all once they are complete.
 //
-// Invariants: all that DNS names or an error, never some of it, because members that found a cluster of different sizes
-// never meet; whoever asks gets the same URLs, in whichever order and case DNS answers, because ids are made of them; every
+// Invariants: all that are named or an error, never some of it, because members that found a cluster of different sizes
+// never meet; whoever asks gets the same URLs, in whichever order and case they are answered, because ids are made of them; every
 // URL that this member advertises is in the answer.
 package discovery
 

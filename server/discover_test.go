@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
 	"quorate.dev/quorate/config"
@@ -58,10 +59,16 @@ func freePorts(t *testing.T, n int) (out dnsStub) {
 // discoverer is the configuration of a member that advertises an address where DNS has a name.
 func discoverer(t *testing.T, dir, name string, port uint16, more ...string) *config.Config {
 	t.Helper()
+	return settings(t, dir, name, port, append([]string{"discovery-srv", "example.com", "discovery-srv-name", "blue"}, more...)...)
+}
+
+// settings is the configuration of a member on any client port.
+func settings(t *testing.T, dir, name string, port uint16, more ...string) *config.Config {
+	t.Helper()
 	peer := "http://127.0.0.1:" + strconv.Itoa(int(port))
 	c := config.New()
 	set := append([]string{"name", name, "data-dir", filepath.Join(dir, name), "listen-client-urls", "http://127.0.0.1:0", "advertise-client-urls", "http://127.0.0.1:0",
-		"listen-peer-urls", peer, "initial-advertise-peer-urls", peer, "discovery-srv", "example.com", "discovery-srv-name", "blue"}, more...)
+		"listen-peer-urls", peer, "initial-advertise-peer-urls", peer}, more...)
 	for i := 0; i < len(set); i += 2 {
 		if err := c.Set(set[i], set[i+1]); err != nil {
 			t.Fatal(err)
@@ -88,20 +95,11 @@ func TestDiscoverSRV(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	dir, ports := t.TempDir(), freePorts(t, 3)
-	servers, failed := make([]*Server, len(ports)), make(chan error, len(ports))
+	var cs []*config.Config
 	for i, port := range ports {
-		c := discoverer(t, dir, fmt.Sprintf("m%d", i), port)
-		go func() {
-			var err error
-			servers[i], err = start(ctx, c, zap.NewNop(), ports)
-			failed <- err
-		}()
+		cs = append(cs, discoverer(t, dir, fmt.Sprintf("m%d", i), port))
 	}
-	for range ports {
-		if err := <-failed; err != nil {
-			t.Fatal(err)
-		}
-	}
+	servers := startAll(ctx, t, cs, ports)
 	for _, s := range servers[1:] { // what the log begins with must be the same everywhere
 		first, err := servers[0].founders()
 		if other, err2 := s.founders(); err != nil || err2 != nil || !reflect.DeepEqual(first, other) {
@@ -122,6 +120,78 @@ func TestDiscoverSRV(t *testing.T) {
 	again, err := start(ctx, discoverer(t, dir, "m0", ports[0]), zap.NewNop(), dnsStub{})
 	if err != nil {
 		t.Fatalf("a start with data and without DNS: %v", err)
+	}
+	stopServer(t, again)
+}
+
+// startAll starts members at the same time, as they wait for each other.
+func startAll(ctx context.Context, t *testing.T, cs []*config.Config, dns dnsStub) []*Server {
+	t.Helper()
+	servers, failed := make([]*Server, len(cs)), make(chan error, len(cs))
+	for i, c := range cs {
+		go func() {
+			var err error
+			servers[i], err = start(ctx, c, zap.NewNop(), dns)
+			failed <- err
+		}()
+	}
+	for range cs {
+		if err := <-failed; err != nil {
+			t.Fatal(err)
+		}
+	}
+	return servers
+}
+
+// TestDiscoverAt founds a cluster of three at a discovery service. A fourth comes too late, a start with data asks nobody, and
+// a token without a size, or with a wrong one, is refused.
+func TestDiscoverAt(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir, ports := t.TempDir(), freePorts(t, 5)
+	service, err := start(ctx, settings(t, dir, "service", ports[4]), zap.NewNop(), dnsStub{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := urlsOf(service.addrs.client)[0]
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{address}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	for key, value := range map[string]string{"T/_config/size": "3", "none/_config/size": "none", "bad/_config/size": "3", "bad/members/1": "junk"} {
+		if _, err := client.Put(ctx, "/_etcd/registry/"+key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(i int, token string) *config.Config {
+		return settings(t, dir, fmt.Sprintf("m%d", i), ports[i], "discovery-token", token, "discovery-endpoints", "127.0.0.1:1,"+address)
+	}
+	servers := startAll(ctx, t, []*config.Config{at(0, "T"), at(1, "T"), at(2, "T")}, dnsStub{})
+	want := map[string]string{}
+	for i := range servers {
+		want[fmt.Sprintf("m%d", i)] = fmt.Sprintf("http://127.0.0.1:%d", ports[i])
+	}
+	for i, s := range servers {
+		awaitNames(ctx, t, s, want)
+		key := fmt.Sprintf("/_etcd/registry/T/members/%s", s.core.identity.member)
+		if got, err := client.Get(ctx, key); err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != fmt.Sprintf("m%d=http://127.0.0.1:%d", i, ports[i]) {
+			t.Errorf("%s holds %v, %v", key, got, err)
+		}
+	}
+	for token, words := range map[string]string{"T": "the cluster is full: its 3 members are", "X": "put the number of members under /_etcd/registry/X/_config/size", "none": `holds "none"`, "bad": `/_etcd/registry/bad/members/1 holds "junk"`} {
+		if _, err := start(ctx, at(3, token), zap.NewNop(), dnsStub{}); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("token %s: error %v does not say %q", token, err, words)
+		}
+	}
+	stopServer(t, service)
+	for _, s := range servers {
+		defer stopServer(t, s)
+	}
+	stopServer(t, servers[0])
+	again, err := start(ctx, at(0, "T"), zap.NewNop(), dnsStub{})
+	if err != nil {
+		t.Fatalf("a start with data and without the service: %v", err)
 	}
 	stopServer(t, again)
 }

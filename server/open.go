@@ -159,7 +159,7 @@ func (s *Server) founders() ([]member.Member, error) {
 	}
 	var out []member.Member
 	for _, f := range named {
-		if s.cfg.Cluster.SRVDomain != "" {
+		if s.cfg.Finding.SRVDomain != "" {
 			f.Name = "" // DNS tells nobody the names of others, and all must begin with the same: each announces its own
 		}
 		out = append(out, member.Member{ID: member.IDOf(f.PeerURLs, s.cfg.Cluster.Token), Name: f.Name, PeerURLs: f.PeerURLs})

@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"config":  {"limits"},
 	"server":  {"*"},
 
-	"discovery":         {},
+	"discovery":         {"wire", "load/lean", "internal/clock"},
 	"embed":             {"server", "config"},
 	"load/lean":         {},
 	"load":              {"load/lean", "wire", "internal/clock"},
