@@ -29,7 +29,9 @@ func (o *outbox) put(m *raftpb.Message) bool {
 	if o.end == nil || n >= limits.PeerQueueMessages || n > 0 && o.bytes+size > limits.PeerQueueBytes {
 		return false
 	}
-	o.messages, o.bytes = append(o.messages, m), o.bytes+size
+	if o.bytes += size; !merge(o.messages, m) {
+		o.messages = append(o.messages, m)
+	}
 	select {
 	case o.wake <- struct{}{}:
 	default:
