@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/disk"
 )
 
 // Fetch asks the member that has a snapshot for a file from an offset on, and returns what Serve writes there.
@@ -39,7 +40,7 @@ func (d *Depot) Receive(ctx context.Context, manifest []byte, fetch Fetch) error
 	if _, err := d.o.FS.Stat(d.o.FS.PathJoin(dir, manifestTo)); err == nil {
 		return nil // whole since an earlier time
 	}
-	if err := makeDir(d.o.FS, d.o.FS.PathJoin(dir, filesDir)); err != nil {
+	if err := disk.MakeDir(d.o.FS, d.o.FS.PathJoin(dir, filesDir)); err != nil {
 		return fmt.Errorf("snapshot: make %s: %w", dir, err)
 	}
 	for i := range m.Files {
@@ -47,7 +48,7 @@ func (d *Depot) Receive(ctx context.Context, manifest []byte, fetch Fetch) error
 			return err
 		}
 	}
-	if err := syncDir(d.o.FS, d.o.FS.PathJoin(dir, filesDir)); err != nil {
+	if err := disk.SyncDir(d.o.FS, d.o.FS.PathJoin(dir, filesDir)); err != nil {
 		return fmt.Errorf("snapshot: sync %s: %w", dir, err)
 	}
 	return d.writeManifest(dir, manifest)
@@ -150,7 +151,7 @@ func (d *Depot) writeManifest(dir string, manifest []byte) error {
 	}
 	_, err = f.Write(bytes.Clone(manifest)) // a file may change what it is given; the caller's bytes are its own
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = errors.Join(d.o.FS.Rename(to+".new", to), syncDir(d.o.FS, dir))
+		err = errors.Join(d.o.FS.Rename(to+".new", to), disk.SyncDir(d.o.FS, dir))
 	}
 	if err != nil {
 		return fmt.Errorf("snapshot: write %s: %w", to, err)
@@ -170,7 +171,7 @@ func (d *Depot) Install(meta *raftpb.SnapshotMetadata) error {
 		err = d.o.FS.Rename(from, d.path(installDir))
 	}
 	// The new place first: a crash between the two must not leave it in neither.
-	if err = errors.Join(err, syncDir(d.o.FS, d.o.Dir), syncDir(d.o.FS, d.path(incomingDir))); err != nil {
+	if err = errors.Join(err, disk.SyncDir(d.o.FS, d.o.Dir), disk.SyncDir(d.o.FS, d.path(incomingDir))); err != nil {
 		return fmt.Errorf("snapshot: install %s: %w", name, err)
 	}
 	return nil
@@ -202,43 +203,18 @@ func Swap(files vfs.FS, dir, store string) error {
 				return fmt.Errorf("snapshot: put the old store away: %w", err)
 			}
 		}
-		if err := errors.Join(files.Rename(fresh, store), syncDir(files, files.PathDir(store)), syncDir(files, install)); err != nil {
+		if err := errors.Join(files.Rename(fresh, store), disk.SyncDir(files, files.PathDir(store)), disk.SyncDir(files, install)); err != nil {
 			return fmt.Errorf("snapshot: put the new store in place: %w", err)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	// The manifest goes last: as long as it is there, all of this is repeated.
-	if err := errors.Join(files.RemoveAll(old), files.Remove(files.PathJoin(install, manifestTo)), syncDir(files, install)); err != nil {
+	if err := errors.Join(files.RemoveAll(old), files.Remove(files.PathJoin(install, manifestTo)), disk.SyncDir(files, install)); err != nil {
 		return fmt.Errorf("snapshot: remove the old store: %w", err)
 	}
-	if err := errors.Join(files.RemoveAll(install), syncDir(files, dir)); err != nil {
+	if err := errors.Join(files.RemoveAll(install), disk.SyncDir(files, dir)); err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	return nil
-}
-
-func syncDir(files vfs.FS, dir string) error {
-	d, err := files.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// makeDir creates dir and its missing parents, and syncs every directory that got a new entry.
-func makeDir(files vfs.FS, dir string) error {
-	if _, err := files.Stat(dir); err == nil {
-		return nil
-	}
-	parent := files.PathDir(dir)
-	if parent != dir && parent != "." {
-		if err := makeDir(files, parent); err != nil {
-			return err
-		}
-	}
-	if err := files.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return syncDir(files, parent)
 }

@@ -28,6 +28,7 @@ import (
 
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/clock"
+	"quorate.dev/quorate/internal/disk"
 )
 
 // Mark names the raft entry up to which the data is complete. The zero Mark covers nothing.
@@ -100,7 +101,7 @@ func Open(dir string, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("storage: cache of %d and memtable of %d bytes: the cache must not be negative and the memtable must be within 1 MiB and 1 GiB", o.CacheBytes, o.MemTableBytes)
 	}
 	if !o.ReadOnly {
-		if err := makeDir(o.FS, dir); err != nil {
+		if err := disk.MakeDir(o.FS, dir); err != nil {
 			return nil, fmt.Errorf("storage: create directory %s: %w", dir, err)
 		}
 	}
@@ -415,25 +416,4 @@ func decodeMark(v []byte) (Mark, uint64, error) {
 		Index: ids.Index(binary.BigEndian.Uint64(v)),
 		Term:  ids.Term(binary.BigEndian.Uint64(v[8:])),
 	}, binary.BigEndian.Uint64(v[16:]), nil
-}
-
-// makeDir creates dir and its missing parents, and syncs every directory that got a new entry.
-func makeDir(fs vfs.FS, dir string) error {
-	if _, err := fs.Stat(dir); err == nil {
-		return nil
-	}
-	parent := fs.PathDir(dir)
-	if parent != dir && parent != "." {
-		if err := makeDir(fs, parent); err != nil {
-			return err
-		}
-	}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	d, err := fs.OpenDir(parent)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

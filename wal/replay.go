@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/disk"
 )
 
 // Open reads the log in dir and opens it for appending. from is the index up to which the engine holds everything durably:
@@ -296,7 +297,7 @@ func (l *Log) resume(p *replay) (err error) {
 	}
 	l.openDirect(l.lastSegment().path)
 	l.last, l.onDisk, l.zeroed = p.last, l.state, l.tail
-	return syncDir(l.options.FS, l.dir)
+	return disk.SyncDir(l.options.FS, l.dir)
 }
 
 // removeUnfinished removes segments that never got their name.

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/disk"
 )
 
 // segment is one file of the log.
@@ -88,7 +89,7 @@ func (l *Log) addSegment(size int64) error {
 	if err := l.options.FS.Rename(making, s.path); err != nil {
 		return fmt.Errorf("wal: name segment %s: %w", s.path, err)
 	}
-	if err := syncDir(l.options.FS, l.dir); err != nil {
+	if err := disk.SyncDir(l.options.FS, l.dir); err != nil {
 		return fmt.Errorf("wal: sync directory %s: %w", l.dir, err)
 	}
 	l.openDirect(s.path)
@@ -143,28 +144,3 @@ func (l *Log) closeFile() error {
 }
 
 func roundUp(n int64) int64 { return (n + sectorSize - 1) / sectorSize * sectorSize }
-
-func syncDir(files vfs.FS, dir string) error {
-	d, err := files.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// makeDir creates dir and its missing parents, and syncs every directory that got a new entry.
-func makeDir(files vfs.FS, dir string) error {
-	if _, err := files.Stat(dir); err == nil {
-		return nil
-	}
-	parent := files.PathDir(dir)
-	if parent != dir && parent != "." {
-		if err := makeDir(files, parent); err != nil {
-			return err
-		}
-	}
-	if err := files.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	return syncDir(files, parent)
-}

@@ -24,6 +24,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/disk"
 )
 
 // DefaultSegmentBytes is the size of a segment file where Options leaves a zero. etcd uses the same.
@@ -140,7 +141,7 @@ func Create(dir string, o Options, m Metadata) (*Log, error) {
 		return nil, fmt.Errorf("wal: %s already holds a log", dir)
 	}
 	l.meta = m
-	if err := makeDir(l.options.FS, dir); err != nil {
+	if err := disk.MakeDir(l.options.FS, dir); err != nil {
 		return nil, fmt.Errorf("wal: create directory %s: %w", dir, err)
 	}
 	if err := l.addSegment(0); err != nil {
@@ -360,7 +361,7 @@ func (l *Log) Release(upto ids.Index) error {
 			return fmt.Errorf("wal: remove released segment %s: %w", oldest.path, err)
 		}
 		// One at a time: a crash must not bring back a segment whose successor is gone.
-		if err := syncDir(l.options.FS, l.dir); err != nil {
+		if err := disk.SyncDir(l.options.FS, l.dir); err != nil {
 			return fmt.Errorf("wal: sync directory %s after removing %s: %w", l.dir, oldest.path, l.fail(err))
 		}
 		l.mu.Lock()

@@ -8,6 +8,7 @@ var mayImport = map[string][]string{
 	"internal/clock":     {},
 	"internal/invariant": {},
 	"internal/arena":     {"internal/invariant"},
+	"internal/disk":      {},
 	"wire":               {},
 
 	"command": {"ids", "wire"},
@@ -16,11 +17,11 @@ var mayImport = map[string][]string{
 	"member":  {"ids", "fault", "storage"},
 	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant"},
 
-	"storage":         {"ids", "internal/clock"},
-	"wal":             {"ids"},
+	"storage":         {"ids", "internal/clock", "internal/disk"},
+	"wal":             {"ids", "internal/disk"},
 	"internal/etcddb": {"storage"},
 	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant"},
-	"snapshot":        {"ids", "internal/clock"},
+	"snapshot":        {"ids", "internal/clock", "internal/disk"},
 	"peer":            {"ids", "limits", "snapshot", "internal/clock"},
 	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock"},
@@ -62,7 +63,7 @@ var owners = []struct {
 	packages []string
 	why      string
 }{
-	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "snapshot", "server", "embed", "internal/crash"}, "storage is the only door to the engine"},
+	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "snapshot", "server", "embed", "internal/crash", "internal/disk"}, "storage is the only door to the engine"},
 	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "snapshot", "peer", "server", "internal/crash"}, "node is the only host of raft"},
 	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
 	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
