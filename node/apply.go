@@ -158,8 +158,14 @@ func (a *applier) decode(e *raftpb.Entry) error {
 // flush applies the batch and answers for it: the machine first, so that whoever is answered can read what was written, and
 // raft last, so that it never hands out more than the queue may hold. It reports whether the member may go on.
 func (a *applier) flush() bool {
-	if len(a.cmds) > 0 && !a.machine() {
-		return false
+	if len(a.cmds) > 0 {
+		if !a.machine() {
+			return false
+		}
+		if a.news {
+			term := uint64(a.cmds[len(a.cmds)-1].Term)
+			a.h.inbox.put(event{call: func(l *loop) { l.reissue(term) }})
+		}
 	}
 	if a.change != nil {
 		a.h.inbox.put(a.changed())

@@ -193,3 +193,24 @@ func TestProgress(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, p.Match, p.Leader)
 }
+
+// TestRemovedMemberRefuses: whoever asks a member that learns of its removal need not wait for a timeout.
+func TestRemovedMemberRefuses(t *testing.T) {
+	n, leader, others := group(t)
+	all := append([]*member{leader}, others...)
+	gone := others[1]
+	n.sever(gone.id(), true)
+	waits := gone.put("on its way to the leader and lost")
+	gone.until(func() bool { return n.waiting() > 0 })
+	n.deliver()
+	n.sever(gone.id(), false)
+	removed := leader.change(raftpb.ConfChangeRemoveNode, gone.id())
+	require.NoError(t, n.get(t, all, removed).Err)
+	require.ErrorIs(t, n.get(t, all, waits).Err, fault.Stopped)
+	after := gone.put("afterwards")
+	require.ErrorIs(t, n.get(t, all, after).Err, fault.Stopped)
+	got := make(chan error, 1)
+	gone.host.Read(func(err error) { got <- err })
+	require.ErrorIs(t, <-got, fault.Stopped)
+	require.NoError(t, gone.host.Err())
+}

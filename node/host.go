@@ -279,6 +279,7 @@ type Counters struct {
 	ProposalsFailed uint64 // refused, timed out or stopped
 	LeaderChanges   uint64 // leaders seen to come
 	SlowApplies     uint64 // batches that took longer than 100 ms
+	Reissued        uint64 // proposals that were lost with a leader and proposed to the next one
 	SlowReads       uint64 // rounds of the read barrier that were repeated
 	ReadsFailed     uint64 // reads whose barrier failed
 	Stalls          uint64 // times that the log or the machine made no progress for too long
@@ -294,6 +295,7 @@ func (h *Host) Counters() Counters {
 		ProposalsFailed: h.gauges.failed.Load(),
 		LeaderChanges:   h.gauges.leaderChanges.Load(),
 		SlowApplies:     h.gauges.slowApplies.Load(),
+		Reissued:        h.gauges.reissued.Load(),
 		SlowReads:       h.reads.slow.Load(),
 		ReadsFailed:     h.reads.failed.Load(),
 		Stalls:          h.gauges.stalls.Load(),

@@ -3,6 +3,7 @@ package node
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,11 +33,11 @@ type loop struct {
 	self  *uint64 // this member's id, as raft's messages hold it
 	batch batch
 
-	retry     []*chunk // proposals that raft dropped, oldest first
-	appending int      // storage-append messages to be made durable that the log has not finished
-	applied   uint64   // what raft knows to be applied
+	appending int    // storage-append messages to be made durable that the log has not finished
+	applied   uint64 // what raft knows to be applied
 
 	transfers []transfer
+	outgoing
 	beginning
 	groupState
 	readState
@@ -197,8 +198,11 @@ func (l *loop) handle(e event) {
 	l.store.append(e.durable)
 	l.appending -= e.appended
 	l.written += uint64(e.appended)
+	removed := false
 	if e.change != nil {
+		before := l.belongs()
 		l.conf = l.rn.ApplyConfChange(e.change)
+		removed = before && !l.belongs()
 		l.publish()
 	}
 	for _, m := range e.messages {
@@ -220,6 +224,15 @@ func (l *loop) handle(e event) {
 	if e.call != nil {
 		e.call(l)
 	}
+	if removed { // it hears of no result any more: whoever waits for one had better ask another member
+		l.h.proposals.close(fault.Stopped)
+		l.h.refuseAll()
+	}
+}
+
+// belongs reports whether this member is a voter or a learner of the group.
+func (l *loop) belongs() bool {
+	return slices.Contains(l.conf.GetVoters(), *l.self) || slices.Contains(l.conf.GetLearners(), *l.self)
 }
 
 // tick advances raft's time and looks after everything that depends on time. The baton is held.
@@ -265,6 +278,7 @@ func (l *loop) sole() bool {
 // propose gives raft what has been proposed, a chunk in each step. While the log is writing it waits until enough has come
 // together (see overlapEntries), unless all is set.
 func (l *loop) propose(all bool) {
+	l.land()
 	for len(l.retry) > 0 {
 		c := l.retry[0]
 		// A chunk of which nobody waits for anything any more need not be proposed; those of one whose waiters have timed
@@ -290,20 +304,28 @@ func (l *loop) propose(all bool) {
 }
 
 // step proposes one chunk and reports whether raft took it. It does not while there is no leader, or while the leadership is
-// being handed over; then the chunk is proposed again at every turn until its waiters time out.
+// being handed over; then the chunk is proposed again at every turn until its waiters time out. What raft took and then lost
+// comes back through reissue.
 func (l *loop) step(c *chunk) bool {
 	if l.lead == raft.None {
 		return false
 	}
-	m := l.batch.message(l.self, c)
+	if l.sole() { // nobody else can overwrite what this member appends
+		if err := l.rn.Step(l.batch.message(l.self, c, nil)); err != nil {
+			return false
+		}
+		l.h.proposals.recycle(c) // raft has copied the entries
+		return true
+	}
+	c.term = l.raftTerm()
+	m := l.batch.message(l.self, c, stamp(c.term))
 	if err := l.rn.Step(m); err != nil {
 		return false
 	}
-	if m.To == nil {
-		l.h.proposals.recycle(c) // raft leads and has copied the entries
-	} else {
-		l.batch = batch{} // raft forwards this very message to the leader
+	if m.To != nil {
+		c.lent, l.batch = true, batch{} // raft forwards this very message to the leader
 	}
+	l.airborne = append(l.airborne, c)
 	return true
 }
 

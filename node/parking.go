@@ -27,6 +27,9 @@ func (l *loop) stepRemote(m *raftpb.Message) {
 		_ = l.rn.Step(m)
 		return
 	}
+	if l.outdated(m) { // whoever proposed it does so again when the next leader has begun
+		return
+	}
 	if l.holdForwarded(m) || l.lead != raft.None && l.rn.Step(m) == nil {
 		return
 	}
@@ -42,7 +45,7 @@ func (l *loop) unpark() {
 	oldest := l.h.gauges.now.Load() - int64(l.h.cfg.Timing.RequestTimeout())
 	for len(l.parked) > 0 {
 		p := l.parked[0]
-		if p.start > oldest && (l.lead == raft.None || l.rn.Step(p.m) != nil) {
+		if p.start > oldest && !l.outdated(p.m) && (l.lead == raft.None || l.rn.Step(p.m) != nil) {
 			return
 		}
 		l.parkedBytes -= p.size

@@ -118,6 +118,8 @@ type proposals struct {
 type chunk struct {
 	arena []byte // the entries' data, one after the other
 	items []item // whose sizes split arena
+	term  uint64 // of raft when it was given the chunk
+	lent  bool   // a message to the leader lies in arena
 }
 
 // item is one proposal that waits for its result.
@@ -185,7 +187,7 @@ func (p *proposals) recycle(c *chunk) {
 		return
 	}
 	clear(c.items)
-	c.arena, c.items = c.arena[:0], c.items[:0]
+	*c = chunk{arena: c.arena[:0], items: c.items[:0]}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.free) < chunks {
@@ -209,8 +211,8 @@ type batch struct {
 	whole   *raftpb.Message
 }
 
-// message builds the proposal of c. The result aliases c and b.
-func (b *batch) message(self *uint64, c *chunk) *raftpb.Message {
+// message builds the proposal of c with that context. The result aliases c and b.
+func (b *batch) message(self *uint64, c *chunk, context []byte) *raftpb.Message {
 	n := len(c.items)
 	if cap(b.slab) < n {
 		b.slab = make([]raftpb.Entry, max(n, 64))
@@ -228,7 +230,7 @@ func (b *batch) message(self *uint64, c *chunk) *raftpb.Message {
 	if b.whole == nil {
 		b.whole = &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: self}
 	}
-	b.whole.Entries = b.entries[:n:n]
+	b.whole.Entries, b.whole.Context = b.entries[:n:n], context
 	return b.whole
 }
 
@@ -249,6 +251,7 @@ type gauges struct {
 
 	leaderChanges atomic.Uint64
 	slowApplies   atomic.Uint64
+	reissued      atomic.Uint64 // proposals that were lost with a leader and proposed again
 	distress
 }
 

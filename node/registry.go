@@ -115,6 +115,26 @@ func (r *registry) expire(start int64) []item {
 	return out
 }
 
+// unanswered returns a chunk of those items of c that still wait, in memory of its own.
+func (r *registry) unanswered(c *chunk) *chunk {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := &chunk{}
+	p, at := r.head, 0
+	for _, it := range c.items {
+		data := c.arena[at : at+it.size]
+		at += it.size
+		for p < r.tail && r.at(p).id < it.id {
+			p++
+		}
+		if p < r.tail && r.at(p).id == it.id && r.at(p).waiter != nil {
+			out.arena = append(out.arena, data...)
+			out.items = append(out.items, it)
+		}
+	}
+	return out
+}
+
 // oldest returns the id of the oldest item that waits, or ok false when none does.
 func (r *registry) oldest() (id uint64, ok bool) {
 	r.mu.Lock()

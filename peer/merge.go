@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -25,7 +26,7 @@ func merge(waiting []*raftpb.Message, m *raftpb.Message) bool {
 			return true
 		}
 	case raftpb.MsgProp:
-		if n > 0 && waiting[n-1].GetType() == raftpb.MsgProp && plain(waiting[n-1]) && plain(m) && fits(waiting[n-1], m) {
+		if n > 0 && alike(waiting[n-1], m) && fits(waiting[n-1], m) {
 			waiting[n-1] = joined(waiting[n-1], m)
 			return true
 		}
@@ -61,9 +62,14 @@ func supersedes(b, a *raftpb.Message) bool {
 		a.GetFrom() == b.GetFrom() && b.GetIndex() >= a.GetIndex() && len(a.GetContext()) == 0 && len(b.GetContext()) == 0
 }
 
+// alike reports whether both are proposals of ordinary entries to the same leadership, which their context says.
+func alike(a, b *raftpb.Message) bool {
+	return a.GetType() == raftpb.MsgProp && bytes.Equal(a.GetContext(), b.GetContext()) && plain(a) && plain(b)
+}
+
 // plain reports whether only ordinary entries are proposed. A change of members is judged alone.
 func plain(m *raftpb.Message) bool {
-	return len(m.GetContext()) == 0 && !slices.ContainsFunc(m.GetEntries(), func(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal })
+	return !slices.ContainsFunc(m.GetEntries(), func(e *raftpb.Entry) bool { return e.GetType() != raftpb.EntryNormal })
 }
 
 func fits(a, b *raftpb.Message) bool {
@@ -72,7 +78,7 @@ func fits(a, b *raftpb.Message) bool {
 
 // joined is a with the entries of b, and what b knows of the commit index.
 func joined(a, b *raftpb.Message) *raftpb.Message {
-	m := &raftpb.Message{Type: a.Type, To: a.To, From: a.From, Term: a.Term, LogTerm: a.LogTerm, Index: a.Index, Commit: a.Commit}
+	m := &raftpb.Message{Type: a.Type, To: a.To, From: a.From, Term: a.Term, LogTerm: a.LogTerm, Index: a.Index, Commit: a.Commit, Context: a.Context}
 	if b.Commit != nil {
 		m.Commit = b.Commit
 	}

@@ -24,6 +24,12 @@ func proposalOf(kind raftpb.EntryType, data string) *raftpb.Message {
 	return &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: proto.Uint64(1), To: proto.Uint64(2), Entries: []*raftpb.Entry{{Type: kind.Enum(), Data: []byte(data)}}}
 }
 
+// stamped is a proposal to one leadership only.
+func stamped(m *raftpb.Message, term byte) *raftpb.Message {
+	m.Context = []byte{term}
+	return m
+}
+
 // TestWaitingMessagesMerge: what waits is told in fewer messages, and never otherwise.
 func TestWaitingMessagesMerge(t *testing.T) {
 	normal, change := raftpb.EntryNormal, raftpb.EntryConfChange
@@ -45,6 +51,9 @@ func TestWaitingMessagesMerge(t *testing.T) {
 		{"an answer behind a rejection", []*raftpb.Message{answerOf(3, 10, false), answerOf(3, 9, true), answerOf(3, 12, false)}, nil},
 		{"proposals", []*raftpb.Message{proposalOf(normal, "a"), proposalOf(normal, "b")},
 			[]*raftpb.Message{{Type: raftpb.MsgProp.Enum(), From: proto.Uint64(1), To: proto.Uint64(2), Entries: []*raftpb.Entry{{Type: normal.Enum(), Data: []byte("a")}, {Type: normal.Enum(), Data: []byte("b")}}}}},
+		{"proposals to the same leadership", []*raftpb.Message{stamped(proposalOf(normal, "a"), 7), stamped(proposalOf(normal, "b"), 7)},
+			[]*raftpb.Message{stamped(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: proto.Uint64(1), To: proto.Uint64(2), Entries: []*raftpb.Entry{{Type: normal.Enum(), Data: []byte("a")}, {Type: normal.Enum(), Data: []byte("b")}}}, 7)}},
+		{"proposals to two leaderships", []*raftpb.Message{stamped(proposalOf(normal, "a"), 7), stamped(proposalOf(normal, "b"), 8), proposalOf(normal, "c")}, nil},
 		{"a change of members", []*raftpb.Message{proposalOf(normal, "a"), proposalOf(change, "b"), proposalOf(normal, "c")}, nil},
 	} {
 		o := newOutbox()

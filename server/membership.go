@@ -217,8 +217,14 @@ func (s *Server) writeMembers(w http.ResponseWriter) {
 	_ = json.NewEncoder(w).Encode(s.core.machine.View().Members.Members())
 }
 
-// part ends this member after it was removed, or what it has with one that was, when all have had time to hear of it.
+// part ends this member after it was removed, or what it has with one that was, when all have had time to hear of it. The clients
+// of this member are sent away at once: those that are connected elsewhere need not wait for it.
 func (p *peers) part(id ids.MemberID) {
+	if calls := p.s.core.calls.Load(); calls != nil && id == p.s.core.identity.member {
+		ctx, cancel := context.WithTimeout(context.Background(), partingTime)
+		defer cancel()
+		go func() { _ = calls.Shutdown(ctx) }()
+	}
 	t := clock.Real().NewTimer(partingTime)
 	defer t.Stop()
 	select {

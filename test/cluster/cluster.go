@@ -10,11 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -43,8 +41,7 @@ type Member struct {
 
 	c    *Cluster
 	cmd  *exec.Cmd
-	log  *os.File
-	done chan struct{} // closed when the process has been waited for
+	done <-chan struct{} // closed when the process has been waited for
 }
 
 // New makes a cluster of n members below dir without starting any.
@@ -55,7 +52,7 @@ func New(k proc.Kind, dir string, n int, flags ...string) (*Cluster, error) {
 	}
 	c := &Cluster{bin: bin, flags: flags}
 	for i := range n {
-		ports, err := freePorts(2)
+		ports, err := proc.FreePorts(2)
 		if err != nil {
 			return nil, err
 		}
@@ -66,20 +63,6 @@ func New(k proc.Kind, dir string, n int, flags ...string) (*Cluster, error) {
 		})
 	}
 	return c, nil
-}
-
-// freePorts finds ports that nobody listens on.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // Start starts every member and returns when each answers a linearizable read.
@@ -164,28 +147,16 @@ func (m *Member) Start() (err error) {
 		"--advertise-client-urls=" + m.Client, "--listen-client-urls=" + m.Client, "--log-level=info",
 	}, m.c.flags...)
 	args = append(args, m.Flags...)
-	if m.log, err = os.OpenFile(filepath.Join(m.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+	log, err := os.OpenFile(filepath.Join(m.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
 		return err
 	}
+	defer log.Close() // the process has its own
 	command := append(append(append([]string(nil), m.Wrap...), m.c.bin), args...)
 	m.cmd = exec.Command(command[0], command[1:]...)
-	m.cmd.Dir, m.cmd.Stdout, m.cmd.Stderr = m.Dir, m.log, m.log
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	m.done = make(chan struct{})
-	go func() {
-		// Pdeathsig follows the thread that started the child: keep that thread for as long as the child lives.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := m.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = m.cmd.Wait()
-		}
-		_ = m.log.Close()
-		close(m.done)
-	}()
-	return <-started
+	m.cmd.Dir, m.cmd.Stdout, m.cmd.Stderr = m.Dir, log, log
+	m.done, err = proc.Spawn(m.cmd)
+	return err
 }
 
 // Ready waits until the member answers a linearizable read.

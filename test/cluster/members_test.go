@@ -12,6 +12,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"quorate.dev/quorate/test/compat/proc"
 )
 
 // newMember makes one more member of a cluster, without adding or starting it.
@@ -23,7 +25,7 @@ func (c *Cluster) newMember(t *testing.T, name string) *Member {
 }
 
 func freeURL(t *testing.T) string {
-	ports, err := freePorts(1)
+	ports, err := proc.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // different ports, so their ids differ; the connections of the servers put names in their place (see names), so that answers of
 // two clusters can be compared.
 func StartCluster(k Kind, dir string, n int, flags ...string) ([]*Server, error) {
-	ports, err := freePorts(n)
+	ports, err := FreePorts(n)
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ type Server struct {
 	flags []string
 	cmd   *exec.Cmd
 	log   *os.File
-	done  chan struct{} // closed when the process has been waited for
+	done  <-chan struct{} // closed when the process has been waited for
 	conn  *grpc.ClientConn
 	names *names // of the members of a cluster; empty for a server that runs alone
 }
@@ -147,7 +147,7 @@ func start(k Kind, dir string, names *names, flags ...string) (*Server, error) {
 }
 
 func (s *Server) exec(bin string) error {
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		return err
 	}
@@ -165,21 +165,26 @@ func (s *Server) exec(bin string) error {
 	s.cmd = exec.Command(bin, args...)
 	s.cmd.Dir = s.Dir
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	s.done = make(chan struct{})
+	s.done, err = Spawn(s.cmd)
+	return err
+}
+
+// Spawn starts a process that ends with this one at the latest. done is closed when it has ended and been waited for.
+func Spawn(cmd *exec.Cmd) (done <-chan struct{}, err error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, ended := make(chan error), make(chan struct{})
 	go func() {
 		// Pdeathsig follows the thread that started the child: keep that thread for as long as the child lives.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := s.cmd.Start()
+		err := cmd.Start()
 		started <- err
 		if err == nil {
-			s.cmd.Wait()
+			_ = cmd.Wait()
 		}
-		close(s.done)
+		close(ended)
 	}()
-	return <-started
+	return ended, <-started
 }
 
 // Servers listen below the range that the system hands out by itself, so that no connection takes a port between its choice
@@ -189,9 +194,9 @@ const (
 	portLast  = 31999
 )
 
-// freePorts chooses ports that no other test process chooses: each is claimed by a name that the system gives back when
+// FreePorts chooses ports that no other test process chooses: each is claimed by a name that the system gives back when
 // this process ends.
-func freePorts(n int) ([]int, error) {
+func FreePorts(n int) ([]int, error) {
 	var ports []int
 	for range 2000 {
 		port := portFirst + rand.IntN(portLast-portFirst+1)
