@@ -222,6 +222,10 @@ func TestRefusedStarts(t *testing.T) {
 	double.Flags = []string{"--initial-cluster=double=" + double.Peer + ",other=" + double.Peer}
 	refused(double, "has duplicate url")
 
+	twice := c.newMember(t, "twice") // two members of one name are one member that says only half of its addresses
+	twice.Flags = []string{"--initial-cluster=twice=" + twice.Peer + ",twice=" + freeURL(t)}
+	refused(twice, "--initial-cluster has twice")
+
 	// The disk of a founder is lost, and it is started as before.
 	lost := c.Members[2]
 	lost.Kill()
