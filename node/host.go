@@ -47,6 +47,34 @@ type life struct {
 // Start recovers the raft state from c and starts the host's goroutines. When this member is the group's only voter it
 // campaigns at once. Errors: c is not usable, or the log and the state machine do not fit together.
 func Start(c Config) (*Host, error) {
+	p, err := open(c)
+	if err != nil {
+		return nil, err
+	}
+	h := p.host
+	h.run(p.loop.run)
+	for range workers {
+		h.run((&worker{h: h, loop: p.loop, append: p.append, apply: p.apply}).run)
+	}
+	ring(h.applies.wake) // there may be housekeeping to do
+	if h.cfg.Engine != nil {
+		h.run((&keeper{h: h}).run)
+		go h.watchEngine()
+	}
+	go h.bury()
+	return h, nil
+}
+
+// parts are a host and those who do its work.
+type parts struct {
+	host   *Host
+	loop   *loop
+	append *appender
+	apply  *applier
+}
+
+// open recovers the raft state and makes a host that nobody drives yet.
+func open(c Config) (*parts, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
@@ -75,19 +103,8 @@ func Start(c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.run(l.run)
 	h.appends.idle.Store(true)
-	writes, applies := &appender{h: h}, newApplier(h, ids.Index(lastAtStart))
-	for range workers {
-		h.run((&worker{h: h, loop: l, append: writes, apply: applies}).run)
-	}
-	ring(h.applies.wake) // there may be housekeeping to do
-	if c.Engine != nil {
-		h.run((&keeper{h: h}).run)
-		go h.watchEngine()
-	}
-	go h.bury()
-	return h, nil
+	return &parts{host: h, loop: l, append: &appender{h: h}, apply: newApplier(h, ids.Index(lastAtStart))}, nil
 }
 
 func (h *Host) run(f func()) {

@@ -1,0 +1,160 @@
+package world
+
+import (
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"quorate.dev/quorate/ids"
+)
+
+// faultNames are the faults that a seed chooses from.
+var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush"}
+
+// nemesis does harm, and goes on doing so until the faulty time is over.
+func (w *World) nemesis() {
+	if w.now >= w.set.Faulty || len(w.set.Faults) == 0 {
+		return
+	}
+	w.harm(w.set.Faults[w.rng.IntN(len(w.set.Faults))])
+	w.after(w.upTo(2*w.set.FaultEvery), w.nemesis)
+}
+
+func (w *World) anyMember() *Member { return w.members[w.rng.IntN(len(w.members))] }
+
+// leader is a member that says that it leads, or any other.
+func (w *World) leader() *Member {
+	for _, m := range w.members {
+		if m.up && m.drive.Host.Status().Self {
+			return m
+		}
+	}
+	return w.anyMember()
+}
+
+func (w *World) harm(kind string) {
+	m := w.anyMember()
+	if kind == "kill-leader" || kind == "isolate-leader" || w.chance(3) {
+		m = w.leader()
+	}
+	w.trace.note(m.name, "%s", kind)
+	switch kind {
+	case "kill", "kill-leader":
+		w.counts.Kills++
+		m.kill()
+		w.back2life(m)
+	case "power":
+		w.powerLoss(m)
+		w.back2life(m)
+	case "power-all":
+		for _, m := range w.members {
+			w.powerLoss(m)
+			w.back2life(m)
+		}
+	case "pause":
+		w.pause(m)
+	case "partition", "isolate-leader", "one-way", "cut-clients":
+		w.partition(kind, m)
+	case "loss":
+		w.net.loss, w.net.twice = 2+w.rng.IntN(20), 2+w.rng.IntN(20)
+		w.after(w.upTo(3*time.Second), func() { w.net.loss, w.net.twice = 0, 0 })
+	case "late":
+		w.net.delay, w.net.late = w.between(time.Millisecond, 100*time.Millisecond), 1+w.rng.IntN(20)
+		w.after(w.upTo(3*time.Second), func() { w.net.delay, w.net.late = time.Millisecond, 0 })
+	case "transfer":
+		to := w.anyMember().ID
+		m.enter(m.life, func() { m.drive.Host.TransferLeadership(to, func(error) {}) })
+	case "flush":
+		w.flush(m)
+	}
+}
+
+// flush has the engine of a member make everything durable, and the log let go of what is.
+func (w *World) flush(m *Member) {
+	m.enter(m.life, func() {
+		if err := m.engine.Flush(); err != nil {
+			w.broken("%s cannot flush: %v", m.name, err)
+			return
+		}
+		m.drive.Tidy()
+	})
+}
+
+// powerLoss kills a member and loses what was not made durable, or a part of it.
+func (w *World) powerLoss(m *Member) {
+	w.counts.PowerLosses++
+	m.kill()
+	m.disk = m.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: w.rng.IntN(101), RNG: w.rng})
+}
+
+// back2life starts a member again after a while.
+func (w *World) back2life(m *Member) {
+	w.after(w.between(10*time.Millisecond, 4*time.Second), func() { w.start(m) })
+}
+
+func (w *World) pause(m *Member) {
+	if !m.up || m.paused {
+		return
+	}
+	m.paused = true
+	life := m.life
+	w.after(w.between(10*time.Millisecond, 5*time.Second), func() { w.resume(m, life) })
+}
+
+// resume lets a paused member go on, with everything that came in meanwhile.
+func (w *World) resume(m *Member, life int) {
+	if !m.up || m.life != life || !m.paused {
+		return
+	}
+	m.paused = false
+	w.trace.note(m.name, "resumes")
+	waiting := m.waiting
+	m.waiting = nil
+	for _, do := range waiting {
+		do()
+	}
+}
+
+// partition cuts members off from each other, or from clients, for a while.
+func (w *World) partition(kind string, m *Member) {
+	var cut []link
+	both := func(a, b ids.MemberID) { cut = append(cut, link{a, b}, link{b, a}) }
+	side := []ids.MemberID{m.ID}
+	if kind == "partition" {
+		for _, o := range w.members {
+			if o != m && w.chance(2) {
+				side = append(side, o.ID)
+			}
+		}
+	}
+	switch kind {
+	case "cut-clients":
+		both(m.ID, 0)
+	case "one-way":
+		for _, o := range w.members {
+			if o != m && w.chance(2) {
+				cut = append(cut, link{m.ID, o.ID})
+			} else if o != m && w.chance(2) {
+				cut = append(cut, link{o.ID, m.ID})
+			}
+		}
+	default:
+		for _, o := range w.members {
+			if slices.Contains(side, o.ID) {
+				continue
+			}
+			for _, s := range side {
+				both(s, o.ID)
+			}
+		}
+	}
+	for _, l := range cut {
+		w.net.sever(l.from, l.to, true)
+	}
+	w.after(w.between(100*time.Millisecond, 6*time.Second), func() {
+		for _, l := range cut {
+			w.net.sever(l.from, l.to, false)
+		}
+	})
+}

@@ -1,0 +1,163 @@
+package world
+
+import (
+	"fmt"
+	"time"
+
+	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/check"
+)
+
+// checkLimit bounds the search for an order of operations.
+const checkLimit = 20 * time.Second
+
+// heal ends all faults, and waits until everybody is served and all members agree.
+func (w *World) heal() {
+	w.trace.note("-", "no more faults")
+	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
+	for _, m := range w.members {
+		w.resume(m, m.life)
+		w.start(m)
+	}
+	healed := w.now
+	limit := healed + w.set.Calm
+	for !w.stopped && !w.served(healed) {
+		if w.now >= limit {
+			w.violate("stuck", "%v after the last fault: %s", w.set.Calm, w.condition(healed))
+			return
+		}
+		w.run(w.now + 100*time.Millisecond)
+	}
+	w.quiet = true
+	limit = w.now + w.set.Calm
+	for !w.stopped && !w.settled() {
+		if w.now >= limit {
+			w.violate("stuck", "%v after the last request: %s", w.set.Calm, w.condition(healed))
+			return
+		}
+		w.run(w.now + 100*time.Millisecond)
+	}
+}
+
+// served reports whether every client had an answer since.
+func (w *World) served(since time.Duration) bool {
+	for _, c := range w.clients {
+		if c.success <= since {
+			return false
+		}
+	}
+	return true
+}
+
+// settled reports whether nobody waits, all members have applied the same, and all watches have got everything.
+func (w *World) settled() bool {
+	index, revision := w.newest()
+	for _, m := range w.members {
+		if !m.up || m.state.Applied().Index != index {
+			return false
+		}
+	}
+	for _, c := range w.clients {
+		if c.asked%2 != 0 && c.w.now-c.success < opTimeout {
+			return false
+		}
+	}
+	for _, x := range w.watchers {
+		if x.covered < int64(revision) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *World) newest() (index ids.Index, revision ids.Revision) {
+	for _, m := range w.members {
+		if m.up {
+			index, revision = max(index, m.state.Applied().Index), max(revision, m.state.View().Revision())
+		}
+	}
+	return index, revision
+}
+
+// condition says what is missing.
+func (w *World) condition(since time.Duration) string {
+	text := ""
+	for _, m := range w.members {
+		if !m.up {
+			text += m.name + " is down; "
+			continue
+		}
+		s := m.drive.Host.Status()
+		text += fmt.Sprintf("%s follows %s and has applied %d; ", m.name, w.nameOf(s.Leader), s.Applied)
+	}
+	for i, c := range w.clients {
+		if c.success <= since {
+			text += fmt.Sprintf("client %d had no answer; ", i+1)
+		}
+	}
+	_, revision := w.newest()
+	for _, x := range w.watchers {
+		if x.covered < int64(revision) {
+			text += "watch " + x.name + " lacks events; "
+		}
+	}
+	return text
+}
+
+// judge looks whether what clients recorded can be true, and whether members agree.
+func (w *World) judge() {
+	_, revision := w.newest()
+	var watches []check.Watch
+	for _, x := range w.watchers {
+		last := &x.watches[len(x.watches)-1]
+		if x.covered >= int64(revision) {
+			last.Through = int64(revision)
+		}
+		watches = append(watches, x.watches...)
+	}
+	var history []check.Operation
+	compacted := int64(0)
+	for _, c := range w.clients {
+		history = append(history, c.history...)
+	}
+	for _, o := range history {
+		if o.Request.Kind == check.Compact {
+			compacted = max(compacted, o.Request.Revision)
+		}
+	}
+	truth, report := check.TruthOf(watches, compacted)
+	w.collect(report)
+	w.collect(check.Watches(watches, truth))
+	w.collect(check.Linearizable(history, truth, checkLimit))
+	w.compare()
+}
+
+func (w *World) collect(r check.Report) {
+	for _, v := range r.Violations {
+		w.violate(v.Rule, "%s", v.Text)
+	}
+}
+
+// compare hashes the final state of all members.
+func (w *World) compare() {
+	var first *Member
+	var want uint32
+	for _, m := range w.members {
+		if !m.up {
+			continue
+		}
+		image := m.state.Image()
+		hash, err := image.Hash(0)
+		if err2 := image.Close(); err == nil {
+			err = err2
+		}
+		switch {
+		case err != nil:
+			w.violate("broken", "the state of %s cannot be hashed: %v", m.name, err)
+		case first == nil:
+			first, want = m, hash.Hash
+		case hash.Hash != want:
+			w.violate("divergence", "%s and %s differ in the end: %08x and %08x", first.name, m.name, want, hash.Hash)
+		}
+	}
+}
