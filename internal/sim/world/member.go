@@ -119,9 +119,14 @@ func (m *Member) follow() {
 
 // watches has the watches delivered that there is something for.
 func (m *Member) watches() {
-	m.work.watch = false
-	for m.hub.Step() {
+	for range 1 + m.w.rng.IntN(8) { // what others do at the same time may come between
+		if !m.hub.Step() {
+			m.work.watch = false
+			return
+		}
 	}
+	life := m.life
+	m.w.after(m.w.upTo(time.Millisecond), func() { m.enter(life, m.watches) })
 }
 
 // ended is the end of a process that stops by itself.
@@ -161,7 +166,7 @@ func (m *Member) open() (err error) {
 	if err := m.install(); err != nil {
 		return err
 	}
-	if m.engine, err = storage.Open(storeDir, storage.Options{FS: m.disk, MemTableBytes: 1 << 20, CacheBytes: 1 << 20}); err != nil {
+	if m.engine, err = storage.Open(storeDir, storage.Options{FS: m.disk, MemTableBytes: 1 << 20, Pinned: true}); err != nil {
 		return err
 	}
 	hard, entries, err := m.openLog()
@@ -270,7 +275,7 @@ func (m *Member) checkpoint(dir string) (*raftpb.SnapshotMetadata, error) {
 	if err := m.engine.Checkpoint(dir); err != nil {
 		return nil, err
 	}
-	copied, err := storage.Open(dir, storage.Options{FS: m.disk, ReadOnly: true})
+	copied, err := storage.Open(dir, storage.Options{FS: m.disk, ReadOnly: true, Pinned: true})
 	if err != nil {
 		return nil, err
 	}

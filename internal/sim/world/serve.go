@@ -282,7 +282,7 @@ func writesAnything(q check.Request) bool {
 
 // certain reports whether an error says for certain that nothing happened.
 func certain(err error) bool {
-	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExists, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests} {
+	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExist, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests} {
 		if errors.Is(err, known) {
 			return true
 		}

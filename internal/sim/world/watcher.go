@@ -108,6 +108,7 @@ type sink struct {
 	session int
 	last    time.Duration // when the newest message arrives
 	full    bool
+	dead    bool
 	room    func()
 }
 
@@ -129,9 +130,9 @@ func (s *sink) TrySend(head, body []byte) bool {
 		return false
 	}
 	message := append(append([]byte(nil), head...), body...)
-	d, ok := w.net.passes(s.m.ID, 0)
-	if !ok && w.net.cut[link{s.m.ID, 0}] {
-		return true // into the void
+	d, _ := w.net.passes(s.m.ID, 0) // what is lost under way is sent again below us
+	if s.dead = s.dead || w.net.cut[link{s.m.ID, 0}]; s.dead {
+		return true // the connection takes it and breaks: nothing that is sent later arrives either
 	}
 	s.last = max(w.now+d, s.last+1)
 	w.after(s.last-w.now, func() { s.x.receive(s.session, message) })

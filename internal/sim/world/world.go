@@ -13,6 +13,7 @@ import (
 
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/check"
+	"quorate.dev/quorate/internal/disk"
 	"quorate.dev/quorate/node"
 )
 
@@ -152,7 +153,7 @@ func (w *World) instant() int64 { return int64(w.now) }
 func (w *World) begin() {
 	for i := range w.set.Members {
 		m := &Member{w: w, ID: memberID(i), name: nameOf(i), founder: true, disk: vfs.NewCrashableMem()}
-		if err := m.disk.MkdirAll(dataDir, 0o700); err != nil {
+		if err := disk.MakeDir(m.disk, dataDir); err != nil {
 			w.broken("%v", err)
 			return
 		}
