@@ -23,6 +23,7 @@ type keeper struct {
 	durable  int64    // bytes at the newest sample that is durable
 	asked    int64    // bytes when a flush was last asked for
 	seen     int64    // bytes at the look before
+	since    int64    // when they were first seen, by raft's clock, nanoseconds
 	released ids.Index
 }
 
@@ -71,8 +72,12 @@ func (k *keeper) tidy() error {
 			return fmt.Errorf("node: the raft log could not let go of entries up to %d: %w", mark.Index, err)
 		}
 	}
-	rests := bytes == k.seen && bytes-max(k.durable, k.asked) > restBytes
-	k.seen = bytes
+	// Two looks may follow each other at once, so it takes time to tell rest from a pause.
+	at := k.h.gauges.ticked.Load()
+	if bytes != k.seen {
+		k.seen, k.since = bytes, at
+	}
+	rests := at-k.since >= int64(tidyTicks*k.h.cfg.Timing.Tick) && bytes-max(k.durable, k.asked) > restBytes
 	if rests || bytes-k.durable > limits.LogUnflushedBytes && k.asked <= k.durable {
 		k.asked = bytes
 		if _, err := k.h.cfg.Engine.AsyncFlush(); err != nil {

@@ -246,7 +246,8 @@ func (r *run) start(m *cluster.Member) error {
 		return nil
 	}
 	delete(r.down, m)
-	delete(r.frail, m)
+	// Whoever starts it again for another reason while its disk is full has it end at once.
+	r.frail[m] = r.disk != nil && r.disk.full && r.disk.member == m
 	return m.Start()
 }
 
