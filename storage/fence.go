@@ -22,8 +22,9 @@ import (
 // good before the marker that names it appears, and the new marker before the old one goes.
 type fence struct {
 	vfs.FS
-	health *health
-	pacer  *pacer
+	health   *health
+	pacer    *pacer
+	obsolete *obsolete // of a pinned engine, else nil
 }
 
 func (f *fence) file(name string, file vfs.File, err error) (vfs.File, error) {
@@ -111,6 +112,9 @@ func (f *fence) Rename(from, to string) error {
 func (f *fence) Remove(name string) error {
 	if err := f.health.Err(); err != nil {
 		return err
+	}
+	if f.obsolete.takes(f.FS, name) {
+		return nil
 	}
 	if err := f.settle(name); err != nil {
 		return err

@@ -86,6 +86,24 @@ func (h *health) Errorf(format string, args ...any) {
 // Fatalf implements pebble.Logger. The engine expects that this does not return, so the goroutine ends; it is always one
 // of the engine's own, or that of Engine.openPebble.
 func (h *health) Fatalf(format string, args ...any) {
-	h.fail(fmt.Errorf(format, args...))
+	fatal := fatalError{text: fmt.Sprintf(format, args...)}
+	for _, a := range args {
+		if err, ok := a.(error); ok {
+			fatal.cause = err
+		}
+	}
+	h.fail(fatal)
 	runtime.Goexit()
 }
+
+// fatalError is a message of the engine about an error that is part of its text.
+type fatalError struct {
+	text  string
+	cause error
+}
+
+// Error implements error.
+func (e fatalError) Error() string { return e.text }
+
+// Unwrap lets errors.Is find the cause.
+func (e fatalError) Unwrap() error { return e.cause }
