@@ -70,8 +70,10 @@ type LeaseRules struct {
 // time" (of a LeaseAsk: never more than TTL+Election, and in a Stable span neither more nor less, in whole seconds rounded
 // down, than the renewals allow), "a lease's TTL" (answers that name different ones), and "one id for two leases".
 //
-// The one hole that is known: a member that is held still, is deposed meanwhile, and answers a keep-alive before it notices,
-// promises what its successor does not know. Such spans are named Doubtful; renewals answered in them promise nothing.
+// A leader renews after most members have confirmed that it leads, so its successor begins to count after that, and the
+// Election that it adds covers what lies between the two. The one hole that is known: a leader that is held still for longer
+// than that after the confirmation, deposed meanwhile, and renews before it notices, promises what its successor does not know.
+// Such spans are named Doubtful; renewals answered in them promise nothing.
 //
 // A lease that nobody looks at again is in no violation: let the history end with a LeaseAsk of every lease.
 func Leases(history []LeaseOp, rules LeaseRules) Report {

@@ -57,11 +57,15 @@ func choose(r *rand.Rand, hosted bool) settings {
 	}
 }
 
+// tally counts what happened in all plays: a test in which nothing happens proves nothing.
+type tally struct{ plays, hosted, restarts, crashes, reapplied, compactedAway, viewsRead, viewsOvertaken, listsRead, listsOvertaken, seen int }
+
 // bench is a member that plays a script under settings, and compares.
 type bench struct {
 	*testing.T
 	*script
 	set      settings
+	tally    *tally
 	rng      *rand.Rand
 	fs       *vfs.MemFS
 	engine   *storage.Engine
@@ -89,8 +93,12 @@ type keptList struct {
 }
 
 // play runs the whole script.
-func play(t *testing.T, s *script, set settings, seed uint64) {
-	b := &bench{T: t, script: s, set: set, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewCrashableMem()}
+func play(t *testing.T, s *script, set settings, seed uint64, sum *tally) {
+	sum.plays++
+	if set.Host {
+		sum.hosted++
+	}
+	b := &bench{T: t, script: s, set: set, tally: sum, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewCrashableMem()}
 	b.start()
 	for b.at < len(s.cmds) && !t.Failed() {
 		n := 1 + b.rng.IntN(set.Batch)
@@ -145,6 +153,7 @@ func (b *bench) start() {
 	if b.set.Host {
 		b.host = b.startHost(b.host)
 	} else {
+		b.tally.reapplied += b.at - int(b.machine.Applied().Index)
 		b.at = int(b.machine.Applied().Index)
 	}
 	b.openWatchers()
@@ -301,10 +310,12 @@ func (b *bench) disturb() {
 	case b.stops >= 12:
 	case b.percent(b.set.Restart):
 		b.stops++
+		b.tally.restarts++
 		b.stop()
 		b.start()
 	case b.percent(b.set.Crash):
 		b.stops++
+		b.tally.crashes++
 		b.crash()
 	}
 }
@@ -320,6 +331,9 @@ func (b *bench) look() {
 			return false
 		}
 		resp, err := k.view.Range(everything())
+		if b.tally.viewsRead++; err != nil {
+			b.tally.viewsOvertaken++
+		}
 		if err == nil && !slices.EqualFunc(resp.KVs, k.want, bytes.Equal) {
 			b.Errorf("the view of revision %d shows, at revision %d,\n%s\nand must show\n%s", k.view.Revision(), b.machine.View().Revision(), showKVs(resp.KVs), showKVs(k.want))
 		} else if err != nil && !overtaken(err, k.view.Revision()) {
@@ -330,6 +344,12 @@ func (b *bench) look() {
 	b.lists = slices.DeleteFunc(b.lists, func(l *keptList) bool {
 		page, done, err := l.scan.Page(nil, b.set.Page, 1<<20)
 		l.got = append(l.got, page...)
+		switch {
+		case err != nil:
+			b.tally.listsOvertaken++
+		case done:
+			b.tally.listsRead++
+		}
 		if err != nil && !overtaken(err, ids.Revision(l.scan.Revision())) {
 			b.Errorf("the list at revision %d fails: %v", l.scan.Revision(), err)
 		}
@@ -363,6 +383,12 @@ func (b *bench) judge() {
 	truth, report := check.TruthOf([]check.Watch{b.events}, last.compacted)
 	for _, w := range b.watching {
 		w.current().Through = last.revision
+		b.tally.compactedAway += len(w.seen) - 1
+		for _, part := range w.seen {
+			for _, s := range part.Sessions {
+				b.tally.seen += len(s.Batches)
+			}
+		}
 		found := check.Watches(w.seen, truth)
 		report.Violations = append(report.Violations, found.Violations...)
 	}

@@ -38,14 +38,19 @@ func TestSettingsMakeNoDifference(t *testing.T) {
 	if testing.Short() {
 		scripts, times = min(scripts, 2), min(times, 5)
 	}
+	var sum tally
 	for i := range uint64(scripts) {
 		s := write(t, seed+i, *lengthFlag)
 		for j := range uint64(times) {
 			set := choose(rand.New(rand.NewPCG(seed+i, first+j)), s.hosted)
 			t.Run(fmt.Sprintf("-seed=%d -settings=%d", seed+i, first+j), func(t *testing.T) {
 				t.Logf("%+v", set)
-				play(t, s, set, first+j)
+				play(t, s, set, first+j, &sum)
 			})
 		}
+	}
+	t.Logf("%+v", sum)
+	if least := min(sum.hosted, sum.restarts, sum.reapplied, sum.compactedAway, sum.viewsOvertaken, sum.listsOvertaken); sum.plays >= 48 && least == 0 {
+		t.Error("something that must make no difference did not happen once")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -58,7 +59,7 @@ type watching struct {
 // write makes a script and has a machine answer it one command at a time, with all housekeeping done at once.
 func write(t *testing.T, seed uint64, n int) *script {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	s := &script{hosted: seed%3 == 0, hashes: map[[2]ids.Revision]mvcc.Hash{}}
+	s := &script{hosted: seed%2 == 0, hashes: map[[2]ids.Revision]mvcc.Hash{}}
 	g := generator{Rand: rng, hosted: s.hosted}
 	engine, err := storage.Open("db", storage.Options{FS: vfs.NewMem()})
 	require.NoError(t, err)
@@ -74,6 +75,11 @@ func write(t *testing.T, seed uint64, n int) *script {
 		require.NoError(t, err)
 		s.note(t, machine, &result[0], &effects)
 		g.revision, g.compacted = s.steps[i].revision, s.steps[i].compacted
+		for _, b := range effects.Events {
+			if slices.ContainsFunc(b.Events, func(e mvcc.Event) bool { return e.Type == wire.EventDelete }) && rng.IntN(2) == 0 {
+				g.deleted = int64(b.Revision)
+			}
+		}
 		if i+1 == n || rng.IntN(n/10) == 0 {
 			s.probes = append(s.probes, g.probe(i+1))
 			p := &s.probes[len(s.probes)-1]
@@ -179,6 +185,7 @@ type generator struct {
 	hosted              bool
 	revision, compacted int64
 	values              int
+	deleted             int64  // a late revision with a deletion: what it leaves is the oddest thing that a compaction may meet
 	spans               []span // of the transaction that is being made: its puts and deletions
 }
 
@@ -379,6 +386,9 @@ func (g *generator) sensible() command.Command {
 		rev := g.past()
 		if g.IntN(3) > 0 { // keep some history
 			rev = max(g.compacted, 1) + (rev-max(g.compacted, 1))/3
+		}
+		if g.IntN(3) == 0 {
+			rev = g.deleted
 		}
 		return cmd(command.Compaction, &wire.CompactionRequest{Revision: rev})
 	case n < 927:
