@@ -52,6 +52,9 @@ func (c *courier) fetch(to ids.MemberID, manifest, body []byte, finish func(erro
 	}
 	life := other.life
 	err := other.depot.Receive(context.Background(), manifest, c.serve)
+	if err == nil {
+		w.counts.Snapshots++
+	}
 	w.trace.note(other.name, "fetches a snapshot from %s: %v", c.m.name, err)
 	w.after(w.between(time.Millisecond, 200*time.Millisecond), func() {
 		if err != nil || other.life != life || w.net.cut[link{to, c.m.ID}] {

@@ -4,13 +4,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/sim/disk"
 )
 
 // faultNames are the faults that a seed chooses from.
-var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush"}
+var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall"}
 
 // nemesis does harm, and goes on doing so until the faulty time is over.
 func (w *World) nemesis() {
@@ -43,14 +42,14 @@ func (w *World) harm(kind string) {
 	case "kill", "kill-leader":
 		w.counts.Kills++
 		m.kill()
-		w.back2life(m)
+		w.revive(m)
 	case "power":
 		w.powerLoss(m)
-		w.back2life(m)
+		w.revive(m)
 	case "power-all":
 		for _, m := range w.members {
 			w.powerLoss(m)
-			w.back2life(m)
+			w.revive(m)
 		}
 	case "pause":
 		w.pause(m)
@@ -67,14 +66,20 @@ func (w *World) harm(kind string) {
 		m.enter(m.life, func() { m.drive.Host.TransferLeadership(to, func(error) {}) })
 	case "flush":
 		w.flush(m)
+	case "cut-at-write", "full", "broken", "stall":
+		w.breakDisk(kind, m)
 	}
 }
 
 // flush has the engine of a member make everything durable, and the log let go of what is.
 func (w *World) flush(m *Member) {
 	m.enter(m.life, func() {
-		if err := m.engine.Flush(); err != nil {
-			w.broken("%s cannot flush: %v", m.name, err)
+		err := m.engine.Flush()
+		if err == nil && w.chance(3) {
+			err = m.engine.Settle()
+		}
+		if err != nil {
+			m.ended(err)
 			return
 		}
 		m.drive.Tidy()
@@ -84,12 +89,47 @@ func (w *World) flush(m *Member) {
 // powerLoss kills a member and loses what was not made durable, or a part of it.
 func (w *World) powerLoss(m *Member) {
 	w.counts.PowerLosses++
-	m.kill()
-	m.disk = m.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: w.rng.IntN(101), RNG: w.rng})
+	m.cutting = false
+	m.down(m.disk.Crash())
 }
 
-// back2life starts a member again after a while.
-func (w *World) back2life(m *Member) {
+// breakDisk has a disk fail, or stall, for a while.
+func (w *World) breakDisk(kind string, m *Member) {
+	if m.cutting || m.disk.Failing() != "" || m.disk.Stalled() {
+		return
+	}
+	lasts := w.between(100*time.Millisecond, 4*time.Second)
+	switch kind {
+	case "cut-at-write":
+		m.cutting = true
+		m.disk.CrashAt(m.disk.Ops() + 1 + w.rng.Uint64N(60))
+		w.after(lasts, func() {
+			if m.cutting { // it has written nothing
+				w.powerLoss(m)
+				w.revive(m)
+			}
+		})
+	case "full":
+		m.disk.FailAfter(1+w.rng.Uint64N(30), disk.NoSpace)
+		w.after(lasts, func() { m.disk.Free(); w.start(m) })
+	case "broken":
+		m.disk.FailAfter(1+w.rng.Uint64N(30), disk.Broken)
+		w.after(lasts, func() {
+			m.disk.Repair()
+			w.powerLoss(m) // what the kernel believes to be written is gone with it
+			w.revive(m)
+		})
+	case "stall":
+		m.disk.SetStalled(true)
+		w.after(lasts, func() {
+			m.disk.SetStalled(false)
+			m.enter(m.life, func() {})
+		})
+	}
+}
+
+// revive starts a member again after a while.
+func (w *World) revive(m *Member) {
 	w.after(w.between(10*time.Millisecond, 4*time.Second), func() { w.start(m) })
 }
 

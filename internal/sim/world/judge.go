@@ -16,8 +16,15 @@ func (w *World) heal() {
 	w.trace.note("-", "no more faults")
 	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
 	for _, m := range w.members {
+		m.disk.Free()
+		m.disk.Repair()
+		m.disk.SetStalled(false)
+		if m.cutting {
+			w.powerLoss(m)
+		}
 		w.resume(m, m.life)
 		w.start(m)
+		m.enter(m.life, func() {})
 	}
 	healed := w.now
 	limit := healed + w.set.Calm

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/clock"
+	"quorate.dev/quorate/internal/sim/disk"
 	"quorate.dev/quorate/leader"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/member"
@@ -37,7 +37,7 @@ type Member struct {
 	w    *World
 	ID   ids.MemberID
 	name string
-	disk *vfs.MemFS
+	disk *disk.Disk
 
 	life     int // counts starts; what was begun in another life is void
 	up       bool
@@ -46,7 +46,7 @@ type Member struct {
 	waiting  []func() // what came in while it was paused
 	work     work
 	process  // nil fields while it is down
-	lastFrom time.Duration
+	cutting  bool // the power goes at one of the next operations of its disk
 }
 
 // process is what a start makes.
@@ -103,7 +103,7 @@ func (m *Member) follow() {
 		m.work.turn = true
 		w.after(w.upTo(100*time.Microsecond), func() { m.enter(life, func() { m.work.turn = false; m.drive.Turn() }) })
 	}
-	if write && !m.work.write {
+	if write && !m.work.write && !m.disk.Stalled() {
 		m.work.write = true
 		w.after(w.between(50*time.Microsecond, w.set.Sync), func() { m.enter(life, func() { m.work.write = false; m.drive.Write() }) })
 	}
@@ -133,14 +133,31 @@ func (m *Member) watches() {
 func (m *Member) ended(err error) {
 	again := errors.Is(err, node.ErrInstall)
 	m.w.trace.note(m.name, "ends: %v", err)
+	if m.cutting && errors.Is(err, disk.ErrPowerLost) {
+		m.w.powerLoss(m)
+		m.w.revive(m)
+		return
+	}
 	m.kill()
-	if again {
+	switch {
+	case again:
 		m.w.after(m.w.upTo(100*time.Millisecond), func() { m.w.start(m) })
+	case m.disk.Failing() == "":
+		m.w.broken("%s ended by itself: %v", m.name, err)
 	}
 }
 
 // kill ends the process where it is. What it has written stays as it is.
 func (m *Member) kill() {
+	if !m.up {
+		return
+	}
+	m.down(m.disk.Kill())
+}
+
+// down ends the process and leaves a disk to the next one.
+func (m *Member) down(next *disk.Disk) {
+	m.disk = next
 	if !m.up {
 		return
 	}
@@ -166,7 +183,7 @@ func (m *Member) open() (err error) {
 	if err := m.install(); err != nil {
 		return err
 	}
-	if m.engine, err = storage.Open(storeDir, storage.Options{FS: m.disk, MemTableBytes: 1 << 20, Pinned: true}); err != nil {
+	if m.engine, err = storage.Open(storeDir, storage.Options{FS: m.disk.FS(), MemTableBytes: 1 << 20, Pinned: true}); err != nil {
 		return err
 	}
 	hard, entries, err := m.openLog()
@@ -176,7 +193,7 @@ func (m *Member) open() (err error) {
 	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: 2, MaxLearners: 1}); err != nil {
 		return err
 	}
-	if m.depot, err = snapshot.New(snapshot.Options{FS: m.disk, Dir: dataDir, Checkpoint: m.checkpoint, Applied: m.engine.Applied().Index, Clock: m.clock}); err != nil {
+	if m.depot, err = snapshot.New(snapshot.Options{FS: m.disk.FS(), Dir: dataDir, Checkpoint: m.checkpoint, Applied: m.engine.Applied().Index, Clock: m.clock}); err != nil {
 		return err
 	}
 	m.hub = watch.New(watch.Config{
@@ -204,6 +221,7 @@ func (m *Member) config(hard *raftpb.HardState, entries []*raftpb.Entry) node.Co
 	}
 }
 
+// closeAll lets go of what a start that failed has opened.
 func (m *Member) closeAll() {
 	if m.log != nil {
 		_ = m.log.Close()
@@ -215,8 +233,8 @@ func (m *Member) closeAll() {
 }
 
 func (m *Member) openLog() (*raftpb.HardState, []*raftpb.Entry, error) {
-	options := wal.Options{FS: m.disk, SegmentBytes: m.w.set.Segment}
-	if !wal.Exists(m.disk, logDir) {
+	options := wal.Options{FS: m.disk.FS(), SegmentBytes: m.w.set.Segment}
+	if !wal.Exists(m.disk.FS(), logDir) {
 		log, err := wal.Create(logDir, options, wal.Metadata{Member: m.ID, Cluster: clusterID})
 		if err != nil {
 			return nil, nil, err
@@ -250,13 +268,13 @@ func (m *Member) found() (*raftpb.HardState, []*raftpb.Entry, error) {
 
 // install carries out an intended install of a snapshot.
 func (m *Member) install() error {
-	manifest, err := snapshot.Pending(m.disk, dataDir)
+	manifest, err := snapshot.Pending(m.disk.FS(), dataDir)
 	if err != nil || manifest == nil {
 		return err
 	}
-	log, replay, err := wal.Open(logDir, wal.Options{FS: m.disk, SegmentBytes: m.w.set.Segment}, manifest.Index)
+	log, replay, err := wal.Open(logDir, wal.Options{FS: m.disk.FS(), SegmentBytes: m.w.set.Segment}, manifest.Index)
 	if err != nil {
-		if log, replay, err = wal.Open(logDir, wal.Options{FS: m.disk, SegmentBytes: m.w.set.Segment}, 0); err != nil {
+		if log, replay, err = wal.Open(logDir, wal.Options{FS: m.disk.FS(), SegmentBytes: m.w.set.Segment}, 0); err != nil {
 			return err
 		}
 	}
@@ -267,7 +285,7 @@ func (m *Member) install() error {
 	if err := errors.Join(log.Install(hard, manifest.Index, manifest.Term), log.Close()); err != nil {
 		return err
 	}
-	return snapshot.Swap(m.disk, dataDir, storeDir)
+	return snapshot.Swap(m.disk.FS(), dataDir, storeDir)
 }
 
 // checkpoint makes dir a copy of the store and says what it covers.
@@ -275,7 +293,7 @@ func (m *Member) checkpoint(dir string) (*raftpb.SnapshotMetadata, error) {
 	if err := m.engine.Checkpoint(dir); err != nil {
 		return nil, err
 	}
-	copied, err := storage.Open(dir, storage.Options{FS: m.disk, ReadOnly: true, Pinned: true})
+	copied, err := storage.Open(dir, storage.Options{FS: m.disk.FS(), ReadOnly: true, Pinned: true})
 	if err != nil {
 		return nil, err
 	}

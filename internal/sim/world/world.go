@@ -3,17 +3,17 @@ package world
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
 	"strconv"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/check"
-	"quorate.dev/quorate/internal/disk"
+	durable "quorate.dev/quorate/internal/disk"
+	"quorate.dev/quorate/internal/sim/disk"
 	"quorate.dev/quorate/node"
 )
 
@@ -37,6 +37,7 @@ type Settings struct {
 	WatchLog    int           // revisions kept for watches
 	Segment     int64         // of the log, bytes
 	Checkpoints bool          // of leases
+	Ordered     bool          // changes of directories survive a power loss in their order
 	Faults      []string      // which happen
 	FaultEvery  time.Duration // on average
 }
@@ -135,7 +136,7 @@ func draw(rng *mathrand.Rand) Settings {
 		Faulty: time.Duration(pick(8, 15, 30)) * time.Second, Calm: 30 * time.Second,
 		Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
 		CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
-		Checkpoints: rng.IntN(2) == 0, FaultEvery: time.Duration(pick(200, 700, 2000)) * time.Millisecond,
+		Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, FaultEvery: time.Duration(pick(200, 700, 2000)) * time.Millisecond,
 	}
 	for _, f := range faultNames {
 		if rng.IntN(3) > 0 {
@@ -152,8 +153,8 @@ func (w *World) instant() int64 { return int64(w.now) }
 // begin starts everything.
 func (w *World) begin() {
 	for i := range w.set.Members {
-		m := &Member{w: w, ID: memberID(i), name: nameOf(i), founder: true, disk: vfs.NewCrashableMem()}
-		if err := disk.MakeDir(m.disk, dataDir); err != nil {
+		m := &Member{w: w, ID: memberID(i), name: nameOf(i), founder: true, disk: disk.New(w.rng, disk.Config{Ordered: w.set.Ordered})}
+		if err := durable.MakeDir(m.disk.FS(), dataDir); err != nil {
 			w.broken("%v", err)
 			return
 		}
@@ -191,7 +192,16 @@ func (w *World) start(m *Member) {
 		return
 	}
 	if err := m.open(); err != nil {
-		w.broken("%s cannot start: %v", m.name, err)
+		switch {
+		case m.cutting && errors.Is(err, disk.ErrPowerLost):
+			w.powerLoss(m)
+			w.revive(m)
+		case m.disk.Failing() != "": // whoever mends it starts the member
+			w.trace.note(m.name, "cannot start: %v", err)
+			m.down(m.disk.Kill())
+		default:
+			w.broken("%s cannot start: %v", m.name, err)
+		}
 		return
 	}
 	m.up = true
