@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/storage"
 	"quorate.dev/quorate/wire"
 )
@@ -27,7 +28,9 @@ func Open(r storage.Reader) (*Store, error) {
 	if err := s.load(r); err != nil {
 		return nil, err
 	}
-	s.rev = max(s.rev, s.compacted)
+	if !canary.On(canary.RevisionBack) {
+		s.rev = max(s.rev, s.compacted)
+	}
 	s.work.root = s.live.root
 	// The key set is exact from the last change that is still known, which is at most the current revision.
 	s.work.last = s.rev

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"quorate.dev/quorate/internal/canary"
 )
 
 // appendQueue brings raft's storage messages to the appender, in order.
@@ -101,6 +103,9 @@ func (a *appender) writeAll(messages []*raftpb.Message) error {
 		if m.Term != nil { // the three fields are set together (raft's newStorageAppendMsg)
 			a.hard = &a.state
 			a.state.Term, a.state.Vote, a.state.Commit = m.Term, m.Vote, m.Commit
+			if canary.On(canary.ForgetVote) {
+				a.state.Vote = new(uint64)
+			}
 		}
 		if n := len(m.GetResponses()); n > 0 {
 			responses += n
@@ -108,7 +113,8 @@ func (a *appender) writeAll(messages []*raftpb.Message) error {
 		}
 	}
 	// A commit index alone has no responses and need not be durable.
-	if err := a.append(responses > 0); err != nil || responses == 0 && len(a.entries) == 0 {
+	sync := responses > 0 && !canary.On(canary.SkipSync) && !(canary.On(canary.AckUnsynced) && a.h.gauges.sole.Load() != 0)
+	if err := a.append(sync); err != nil || responses == 0 && len(a.entries) == 0 {
 		return err
 	}
 	a.h.inbox.leave(event{durable: a.taken(), appended: appended, messages: responsesOf(messages, responses)})

@@ -13,6 +13,7 @@ import (
 
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/internal/invariant"
 	"quorate.dev/quorate/limits"
 )
@@ -349,6 +350,13 @@ func (l *loop) ready() {
 		case raft.LocalAppendThread:
 			if m.GetSnapshot() != nil && l.h.cfg.Snapshots == nil {
 				invariant.Failed("raft wants to install a snapshot at index %d, but nobody can have sent one", m.GetSnapshot().GetMetadata().GetIndex())
+			}
+			if canary.On(canary.AckBeforeWrite) {
+				for _, r := range m.GetResponses() {
+					if r.GetTo() != *l.self {
+						remote = append(remote, r)
+					}
+				}
 			}
 			l.noteAppended(m.GetEntries())
 			if len(m.GetResponses()) > 0 {

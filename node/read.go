@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3"
 
 	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/limits"
 )
 
@@ -163,6 +164,12 @@ func (l *loop) serveReads() {
 	if l.lead == raft.None {
 		return
 	}
+	if canary.On(canary.StaleReads) && l.role == raft.StateLeader {
+		for _, w := range h.reads.remove(math.MaxInt64) {
+			w.f(nil)
+		}
+		return
+	}
 	now := h.gauges.now.Load()
 	switch {
 	case l.readPending && now-l.readAt < int64(readRetry):
@@ -174,7 +181,9 @@ func (l *loop) serveReads() {
 		return
 	}
 	l.readPending, l.readAt = true, now
-	l.readRound++
+	if !canary.On(canary.ReadRoundReused) {
+		l.readRound++
+	}
 	l.rn.ReadIndex(l.roundID())
 }
 

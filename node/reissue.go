@@ -6,6 +6,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"quorate.dev/quorate/internal/canary"
 )
 
 // outgoing are the proposals that a change of the leader may lose, and those that wait for a leader.
@@ -50,6 +52,10 @@ func (l *loop) reissue(term uint64) {
 			kept = append(kept, c)
 			continue
 		}
+		if canary.On(canary.ReissueAll) {
+			lost = append(lost, c)
+			continue
+		}
 		if c = l.h.registry.unanswered(c); len(c.items) > 0 {
 			l.h.gauges.reissued.Add(uint64(len(c.items)))
 			lost = append(lost, c)
@@ -69,7 +75,7 @@ func stamp(term uint64) []byte { return binary.BigEndian.AppendUint64(nil, term)
 // outdated reports whether a proposal of another member says that it is for a leadership that is not this member's now.
 func (l *loop) outdated(m *raftpb.Message) bool {
 	b := m.GetContext()
-	if len(b) != 8 {
+	if len(b) != 8 || canary.On(canary.TakeLate) {
 		return false // not stamped
 	}
 	s := l.rn.BasicStatus()

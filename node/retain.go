@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/limits"
 )
 
@@ -59,6 +60,9 @@ func (k *keeper) tidy() error {
 	mark, err := k.h.cfg.Engine.Durable()
 	if err != nil {
 		return fmt.Errorf("node: %w", err)
+	}
+	if canary.On(canary.ReleaseEarly) {
+		mark.Index = now.index
 	}
 	drop := 0
 	for drop < len(k.samples) && k.samples[drop].index <= mark.Index {

@@ -7,6 +7,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/mvcc"
 	"quorate.dev/quorate/wire"
 )
@@ -72,6 +73,12 @@ func (m *Machine) end(tx *mvcc.Tx) {
 	events := tx.End()
 	if events == nil {
 		return
+	}
+	if n := len(events.Events); canary.On(canary.EventTwice) && n > 1 {
+		events.Events = append(events.Events, events.Events[n-1])
+	}
+	if canary.On(canary.ForgetPrev) && events.Revision%7 == 0 {
+		events.Events[0].PrevKV = nil
 	}
 	m.effects.Events = append(m.effects.Events, events)
 	for _, c := range tx.Changes() {

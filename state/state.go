@@ -8,6 +8,7 @@ import (
 
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/internal/invariant"
 	"quorate.dev/quorate/lease"
 	"quorate.dev/quorate/limits"
@@ -105,6 +106,9 @@ func Open(e *storage.Engine, c Config) (*Machine, error) {
 		return nil, fmt.Errorf("state: the shortest lease of %d s must be from 1 to %d s", c.LeaseTTLMin, int64(limits.LeaseTTLSecondsMax))
 	}
 	m := &Machine{engine: e, config: c, mark: e.Applied(), batch: e.NewBatch()}
+	if canary.On(canary.MarkAhead) && m.mark.Index > 8 {
+		m.mark.Index++
+	}
 	if err := m.load(); err != nil {
 		return nil, fmt.Errorf("state: open the state of member %s of cluster %s: %w", c.Member, c.Cluster, err)
 	}
@@ -193,6 +197,9 @@ func (m *Machine) resetEffects() {
 // run applies one command.
 func (m *Machine) run(c *command.Command, r *command.Result) {
 	*r = command.Result{}
+	if canary.On(canary.SkipCommand) && c.Index%50 == 0 && m.config.Member%2 == 0 {
+		return
+	}
 	kind := c.Kind.Row().Kind
 	if r.Err = m.denied(kind.Row()); r.Err == nil {
 		if err := handlers[kind](m, c.Body, r); err != nil {
@@ -210,7 +217,9 @@ func (m *Machine) commit(mark storage.Mark) error {
 	}
 	m.batch.Reset()
 	m.mark = mark
-	m.publish()
+	if !canary.On(canary.ApplyLate) || mark.Index%3 != 0 {
+		m.publish()
+	}
 	return nil
 }
 

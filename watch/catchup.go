@@ -5,6 +5,7 @@ import (
 
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/mvcc"
 )
@@ -251,8 +252,15 @@ func (h *Hub) abandon(w *watcher, err error) {
 // past reads events below the log from a view, unless the replay has them. Runs without the lock.
 func (h *Hub) past(w *watcher, below ids.Revision, r *replay) error {
 	view, from := h.cfg.View(), w.next
+	if canary.On(canary.WatchTravelsBack) {
+		from--
+		w.next = from
+	}
 	if from < view.Compacted() {
-		return fault.Compacted
+		if !canary.On(canary.DeleteLost) {
+			return fault.Compacted
+		}
+		from = view.Compacted()
 	}
 	if r.serves(w) {
 		return nil

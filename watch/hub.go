@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/mvcc"
@@ -280,6 +281,9 @@ func (h *Hub) deliverGroup(g *group, head wire.Header) {
 			i++
 			continue
 		}
+		if canary.On(canary.EventsDropped) {
+			unsent = last + 1
+		}
 		h.live.remove(w) // another takes its place
 		w.next = unsent
 		h.setBehind(w, stateBlocked)
@@ -353,5 +357,8 @@ func byID(a, b *watcher) int { return cmp.Compare(a.id, b.id) }
 
 // synced reports whether everything up to the last revision was handed to w's stream.
 func (h *Hub) synced(w *watcher) bool {
-	return w.state == stateLive && w.next <= h.log.last+1
+	if canary.On(canary.FutureNotified) {
+		return w.state == stateLive
+	}
+	return canary.On(canary.ProgressAhead) || w.state == stateLive && w.next <= h.log.last+1
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/wire"
 )
@@ -139,7 +140,10 @@ func (s *Stream) create(req *wire.WatchCreateRequest, denied string) {
 	}
 	s.offer(&wire.WatchResponse{Header: head, WatchID: w.id, Created: true})
 	compacted := h.cfg.View().Compacted()
-	if w.next > 0 && w.next < compacted {
+	if canary.On(canary.FutureIgnored) {
+		w.next = min(w.next, h.log.last+1)
+	}
+	if w.next > 0 && w.next < compacted && !canary.On(canary.DeleteLost) {
 		s.cancelCompacted(w.id, compacted)
 		return
 	}

@@ -42,6 +42,7 @@ type options struct {
 	jobs   int
 	worker bool
 	quiet  bool
+	first  bool
 }
 
 func command(ctx context.Context, args []string, out io.Writer) error {
@@ -53,6 +54,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "processes that run seeds")
 	flags.BoolVar(&o.worker, "worker", false, "read seeds from standard input and write reports (used by -seeds and -hours)")
 	flags.BoolVar(&o.quiet, "q", false, "replay without the lines of the events")
+	flags.BoolVar(&o.first, "first", false, "with -seeds: end at the first violation")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -174,7 +176,7 @@ func (t *totals) line(began time.Time) string {
 func (t *totals) take(o options) (uint64, bool) {
 	t.Lock()
 	defer t.Unlock()
-	if o.seeds > 0 && t.begun >= o.seeds || o.hours > 0 && t.simulated.Hours() >= o.hours {
+	if o.first && len(t.bad) > 0 || o.seeds > 0 && t.begun >= o.seeds || o.hours > 0 && t.simulated.Hours() >= o.hours {
 		return 0, false
 	}
 	t.begun++

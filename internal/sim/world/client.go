@@ -67,7 +67,7 @@ func (c *client) choose() check.Request {
 		return check.Request{Kind: check.Revoke, Lease: lease}
 	}
 	if back := int64(60); c.w.safe > back && rng.IntN(2) == 0 {
-		return check.Request{Kind: check.Compact, Revision: c.w.safe - back + rng.Int64N(back)}
+		return check.Request{Kind: check.Compact, Revision: c.w.safe - rng.Int64N(back)*rng.Int64N(2)}
 	}
 	return put
 }

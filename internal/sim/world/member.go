@@ -328,7 +328,12 @@ func (m *Member) leaderChanged(l node.Leadership) {
 
 // ticks keeps raft's clock and the duties going for one life.
 func (m *Member) ticks(life int) {
-	m.enter(life, m.drive.Tick)
+	m.enter(life, func() {
+		m.drive.Tick()
+		if m.w.chance(20) {
+			m.drive.Tidy()
+		}
+	})
 	if m.up && m.life == life {
 		m.w.after(tick, func() { m.ticks(life) })
 	}

@@ -114,6 +114,19 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 	w.trace = &trace{w: w, out: out}
 	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}}
 	w.trace.note("-", "seed %d: %+v", seed, w.set)
+	w.live()
+	return Report{
+		Seed: seed, Settings: w.set, Simulated: w.now, Steps: w.steps, Sum: w.trace.sum, Revision: w.seen, Counts: w.counts, Violations: w.violations,
+	}
+}
+
+// live is the run itself. A panic of the code that is simulated is a broken promise like any other.
+func (w *World) live() {
+	defer func() {
+		if p := recover(); p != nil {
+			w.broken("panic: %v", p)
+		}
+	}()
 	w.begin()
 	w.run(w.set.Faulty)
 	w.heal()
@@ -122,9 +135,6 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 	}
 	for _, m := range w.members {
 		m.kill()
-	}
-	return Report{
-		Seed: seed, Settings: w.set, Simulated: w.now, Steps: w.steps, Sum: w.trace.sum, Revision: w.seen, Counts: w.counts, Violations: w.violations,
 	}
 }
 

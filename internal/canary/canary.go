@@ -1,0 +1,38 @@
+// Package canary names mistakes that can be planted in a build with the tag canary, so that the tests that are to find such mistakes
+// can be tested themselves. In every other build On is false and what it guards is left out by the compiler.
+//
+// It is no switch of the product: nothing reads a setting outside builds with the tag.
+package canary
+
+// Name is one mistake.
+type Name string
+
+// The mistakes. Numbers are those of etcd's own record of correctness bugs, whose cause each repeats in our code.
+const (
+	MarkAhead        Name = "13766"  // a restart believes an entry to be applied that is not
+	AckUnsynced      Name = "14370"  // an only member acknowledges before its log is durable
+	ReleaseEarly     Name = "14685"  // the log lets go of what the engine does not hold durably
+	ProgressAhead    Name = "15220"  // a progress notification overtakes events
+	WatchTravelsBack Name = "15271"  // a watch that resumes on a member that lags gets events again
+	EventTwice       Name = "17247"  // an event of a transaction comes twice
+	EventsDropped    Name = "17529"  // a reader that is slow loses events
+	RevisionBack     Name = "17780"  // a restart after a compaction takes the newest key that is left for the revision
+	DeleteLost       Name = "18089"  // a watch from a compacted revision is served without what is gone
+	TxnReadsScrubbed Name = "18667"  // a transaction reads at a compacted revision as long as the records are still there
+	FutureIgnored    Name = "20221"  // a watch from a future revision gets what comes before
+	FutureNotified   Name = "20221b" // a watch from a future revision is notified of what comes before
+	ReadRoundReused  Name = "20418"  // a round of reads has the name of an earlier one
+
+	SkipSync       Name = "skip-sync"      // the log is never synced
+	AckBeforeWrite Name = "ack-before"     // a follower acknowledges entries before they are written
+	ApplyLate      Name = "apply-late"     // writes are answered before they can be read
+	ForgetPrev     Name = "forget-prev"    // some events lack what was there before
+	ReissueAll     Name = "reissue-all"    // what was applied is proposed again after a change of the leader
+	TakeLate       Name = "take-late"      // a proposal to an earlier leadership is taken
+	ForgetVote     Name = "forget-vote"    // a vote is not durable
+	SnapshotShort  Name = "snapshot-short" // a snapshot claims to cover an entry more than it does
+	StaleReads     Name = "stale-reads"    // a leader reads without asking the others
+	LeaseEarly     Name = "lease-early"    // a new leader does not give leases their time anew
+	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
+	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
+)
