@@ -8,7 +8,8 @@
 // Data passes like this. The server calls Promote with all leases when this member leads and has applied everything before,
 // Demote as soon as it does not lead, and Apply with the lease changes of each batch, all in the order of the log. Requests
 // call Renew, RenewAsync, Remaining, Order and Await. One goroutine, started by Start, makes a round every
-// limits.LeaseRound; whatever a round finds due it proposes through the Proposer and forgets until the proposal is answered.
+// limits.LeaseRound, or a caller who wants no goroutine makes the rounds with Round; whatever a round finds due it proposes
+// through the Proposer and forgets until the proposal is answered.
 // All time comes from the Clock; differences of its monotonic readings are used, so that a wall clock that jumps revokes
 // nothing.
 //
@@ -18,5 +19,7 @@
 //     that is not being revoked, one instant at or before its deadline, and looks again when that instant comes.
 //   - At most limits.LeaseRevokesPerRound revocations are under way.
 //   - A lease whose deadline has passed is never renewed. Who tries waits until it is revoked, and is told that there is none.
+//   - What is proposed and answered, and in which order, follows from the calls and the Clock alone: no random number and no
+//     order of a map has a part in it.
 //   - No callback and no proposal is made with the lock held.
 package leader

@@ -74,11 +74,11 @@ type Duty struct {
 
 	kick chan struct{}
 	quit chan struct{}
-	done chan struct{}
+	done sync.WaitGroup // what Start started
 	stop sync.Once
 }
 
-// New returns a duty that does nothing yet; Start begins its rounds.
+// New returns a duty that does nothing yet; Start begins its rounds, or the caller makes them himself with Round.
 func New(c Config) *Duty {
 	if c.Clock == nil {
 		c.Clock = clock.Real()
@@ -87,15 +87,14 @@ func New(c Config) *Duty {
 		c.Logger = zap.NewNop()
 	}
 	d := &Duty{cfg: c, birth: c.Clock.Now()}
-	d.kick, d.quit, d.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	d.kick, d.quit = make(chan struct{}, 1), make(chan struct{})
 	d.compactor = newCompactor(c.Compaction, 0)
 	return d
 }
 
-// Start begins the rounds. It must be called once.
+// Start begins the rounds. It is called at most once, before Stop, and not by who calls Round.
 func (d *Duty) Start() {
-	go func() {
-		defer close(d.done)
+	d.done.Go(func() {
 		ticker := d.cfg.Clock.NewTicker(limits.LeaseRound)
 		defer ticker.Stop()
 		for {
@@ -105,16 +104,16 @@ func (d *Duty) Start() {
 			case <-d.quit:
 				return
 			}
-			d.round()
+			d.Round()
 		}
-	}()
+	})
 }
 
-// Stop ends the rounds and answers everybody who waits with fault.Stopped. Start must have been called. It may be called
-// more than once.
+// Stop ends the rounds and answers everybody who waits with fault.Stopped. It may be called more than once, and also when
+// Start was not.
 func (d *Duty) Stop() {
 	d.stop.Do(func() { close(d.quit) })
-	<-d.done
+	d.done.Wait()
 	d.mu.Lock()
 	d.leases.reset()
 	d.queued.closed = true
@@ -123,8 +122,19 @@ func (d *Duty) Stop() {
 	answer(waiting, fault.Stopped)
 }
 
-// round does what is due now.
-func (d *Duty) round() {
+// Round does what is due now on the caller's goroutine. It is for a caller who drives the duty himself instead of calling
+// Start: every limits.LeaseRound, and as soon as it is Wanted. Rounds must not overlap. After Stop it does nothing. The same
+// calls at the same instants of the Clock make the same proposals and answers in the same order.
+func (d *Duty) Round() {
+	select {
+	case <-d.quit:
+		return
+	default:
+	}
+	select {
+	case <-d.kick: // this is the round that was wanted
+	default:
+	}
 	now := d.now()
 	d.expireAwaiting(now)
 	leading := d.leading()
@@ -136,6 +146,9 @@ func (d *Duty) round() {
 	d.compact(now, leading)
 	d.clearAlarm()
 }
+
+// Wanted reports whether a round is wanted before the next is due by time: this member has become the leader since the last.
+func (d *Duty) Wanted() bool { return len(d.kick) > 0 }
 
 // Counters are numbers for monitoring, counted since New.
 type Counters struct {

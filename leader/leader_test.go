@@ -30,6 +30,7 @@ type world struct {
 	clock    *clock.Manual
 	duty     *leader.Duty
 	out      strings.Builder
+	trace    bool // print each proposal when it is made
 	proposed []proposal
 
 	mu       sync.Mutex
@@ -54,6 +55,9 @@ func (w *world) ProposeMessage(kind command.Kind, m leader.Message, waiter comma
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.proposed = append(w.proposed, proposal{kind, m, waiter})
+	if w.trace {
+		w.printf("%v: %s\n", w.clock.Now().Sub(epoch), describe(w.proposed[len(w.proposed)-1]))
+	}
 }
 
 func (w *world) printf(format string, args ...any) { fmt.Fprintf(&w.out, format, args...) }

@@ -56,29 +56,61 @@ func (h *Hub) retire(w *watcher) {
 	h.counts.Watchers--
 }
 
-// catchup is a worker: it takes the watcher that waits longest and moves it one chunk forward.
-func (h *Hub) catchup() {
-	defer h.done.Done()
-	var r replay
+// worker brings watchers forward that are behind, one turn after the other. A turn has up to three parts: take, which needs
+// the lock, send, which must not have it, and settle, which needs it again. In between, everything else may happen.
+type worker struct {
+	hub    *Hub
+	replay replay
+	turn   turn // the one under way, if turn.w is set
+}
+
+// turn is one watcher being moved one chunk forward.
+type turn struct {
+	w     *watcher
+	wakes uint64 // of its stream, when the turn began
+
+	// What is to be sent: what the replay has, unless logged is set or the watcher is below the log.
+	logged []*mvcc.EventBatch
+	below  ids.Revision // above 0: the start of the log, which the watcher is below
+
+	// How it went.
+	sent   bool         // the sending is over
+	unsent ids.Revision // the first revision that the watcher still needs
+	taken  bool         // everything was taken by the stream
+	err    error
+}
+
+// run is the worker's goroutine.
+func (c *worker) run() {
+	h := c.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for {
-		for len(h.behind) == 0 && !h.closed {
-			r.forget()
+	for !h.closed {
+		switch {
+		case !c.take():
 			h.work.Wait()
-		}
-		if h.closed {
-			return
-		}
-		w := h.behind[0]
-		h.behind[0] = nil
-		h.behind = h.behind[1:]
-		if w.state == stateQueued { // else it was cancelled meanwhile
-			w.state = stateWorking
-			h.counts.Turns++
-			h.advance(w, &r)
+		case c.turn.w != nil:
+			h.mu.Unlock()
+			c.send()
+			h.mu.Lock()
+			c.settle()
 		}
 	}
+}
+
+// step does the next part of a turn, for a driver. It reports whether there was anything to do.
+func (c *worker) step() bool {
+	if c.turn.w != nil && !c.turn.sent {
+		c.send()
+		return true
+	}
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	if c.turn.w != nil {
+		c.settle()
+		return true
+	}
+	return c.take()
 }
 
 // chunk is a stretch of the past to send to one watcher: all its events from its next revision up to, not including, until.
@@ -121,59 +153,78 @@ func (r *replay) load(w *watcher, c chunk) {
 // forget gives up the memory.
 func (r *replay) forget() { *r = replay{} }
 
-// advance moves one watcher forward and decides what happens to it next. It is called with mu held and gives it up while
-// it reads and sends.
-func (h *Hub) advance(w *watcher, r *replay) {
-	s := w.stream
-	wakes := s.wakes
-	var unsent ids.Revision
-	sent, err := true, error(nil)
-	if last := h.log.last; w.next >= h.log.first && last-w.next < tailRevisions {
+// take begins a turn with the watcher that waits longest, and ends it at once if it is a short one. It reports whether any
+// waits. Called with Hub.mu held.
+func (c *worker) take() bool {
+	h := c.hub
+	for len(h.behind) > 0 {
+		w := h.behind[0]
+		h.behind[0] = nil
+		h.behind = h.behind[1:]
+		if w.state == stateQueued { // else it was cancelled meanwhile
+			w.state = stateWorking
+			h.counts.Turns++
+			c.begin(w)
+			return true
+		}
+	}
+	c.replay.forget()
+	return false
+}
+
+// begin finds what to send to w. Called with Hub.mu held.
+func (c *worker) begin(w *watcher) {
+	h, r := c.hub, &c.replay
+	c.turn = turn{w: w, wakes: w.stream.wakes}
+	switch last := h.log.last; {
+	case w.next >= h.log.first && last-w.next < tailRevisions:
 		// Short enough to finish under the lock, so that the log cannot run away from the watcher.
 		if !r.serves(w) || r.until <= last {
 			r.load(w, chunk{h.log.from(w.next, tailRevisions+1, 1<<62), last + 1})
 		}
-		unsent, sent = h.sendReplay(w, r)
-	} else {
-		from, below := w.next, h.log.first
-		inLog := from >= below
-		var logged []*mvcc.EventBatch
-		if inLog && !r.serves(w) {
-			logged = h.log.from(from, limits.WatchBatchRevs, limits.WatchBatchBytes)
-		}
-		h.mu.Unlock()
-		switch {
-		case inLog && logged != nil:
-			r.load(w, chunk{logged, logged[len(logged)-1].Revision + 1})
-		case !inLog:
-			err = h.past(w, from, below, r)
-		}
-		if err == nil {
-			unsent, sent = h.sendReplay(w, r)
-		}
-		h.mu.Lock()
+		c.send()
+		c.settle()
+	case w.next < h.log.first:
+		c.turn.below = h.log.first
+	case !r.serves(w):
+		c.turn.logged = h.log.from(w.next, limits.WatchBatchRevs, limits.WatchBatchBytes)
 	}
-	h.settle(w, unsent, sent, err, wakes)
 }
 
-// settle ends a worker's turn with w. Called with mu held.
-func (h *Hub) settle(w *watcher, unsent ids.Revision, sent bool, err error, wakes uint64) {
-	if w.state != stateWorking {
-		return // the stream was closed
-	}
-	s := w.stream
+// send reads what the turn is about and offers it to the watcher's stream.
+func (c *worker) send() {
+	t := &c.turn
+	t.sent = true
 	switch {
+	case t.below > 0:
+		if t.err = c.hub.past(t.w, t.below, &c.replay); t.err != nil {
+			return
+		}
+	case t.logged != nil:
+		c.replay.load(t.w, chunk{t.logged, t.logged[len(t.logged)-1].Revision + 1})
+	}
+	t.unsent, t.taken = c.hub.sendReplay(t.w, &c.replay)
+}
+
+// settle ends the turn and decides what happens to its watcher next. Called with Hub.mu held.
+func (c *worker) settle() {
+	h, t := c.hub, c.turn
+	c.turn = turn{}
+	w, s := t.w, t.w.stream
+	switch {
+	case w.state != stateWorking:
+		return // the stream was closed
 	case w.drop:
 		h.confirmCancel(w)
 		return
-	case err != nil:
-		h.abandon(w, err)
+	case t.err != nil:
+		h.abandon(w, t.err)
 		return
 	}
-	w.quiet = w.quiet && w.next == unsent
-	w.next = unsent
+	w.quiet = w.quiet && w.next == t.unsent
+	w.next = t.unsent
 	switch {
-	case !sent && s.wakes == wakes:
+	case !t.taken && s.wakes == t.wakes:
 		h.setBehind(w, stateBlocked)
 	case w.next > h.log.last:
 		h.setLive(w)
@@ -198,8 +249,8 @@ func (h *Hub) abandon(w *watcher, err error) {
 }
 
 // past reads events below the log from a view, unless the replay has them. Runs without the lock.
-func (h *Hub) past(w *watcher, from, below ids.Revision, r *replay) error {
-	view := h.cfg.View()
+func (h *Hub) past(w *watcher, below ids.Revision, r *replay) error {
+	view, from := h.cfg.View(), w.next
 	if from < view.Compacted() {
 		return fault.Compacted
 	}

@@ -8,6 +8,7 @@
 // watchers is offered a response that is a head of its own and that shared body, through its stream's Sink; streams are
 // flushed when all have theirs. A watcher whose sink is full, or that started in the past, is behind: catch-up workers
 // bring it forward from the log or, below the log, from a View, and those that follow each other share bodies as well.
+// A hub that is Config.Driven has no goroutines: its caller does the same pieces of work with Step, when he likes.
 //
 // Invariants:
 //   - Every event at or after a watcher's start revision that matches it is delivered exactly once, in order of revision,
@@ -18,4 +19,6 @@
 //   - A slow stream costs its own watchers only: nothing waits for it, nothing is queued for it beyond its sink, and no
 //     work is done for it until its sink has room.
 //   - A body that was given to a sink never changes.
+//   - In a driven hub, what is offered to which sink in which order follows from the calls, the clock, the views and the
+//     sinks' answers alone: no random number and no order of a map has a part in it.
 package watch

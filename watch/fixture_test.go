@@ -46,7 +46,7 @@ func (p past) String() string {
 	return fmt.Sprintf("%d PUT %s=%q (was %q)", p.rev, p.key, p.value, p.old)
 }
 
-func newFixture(t *testing.T, fragmentBytes int) *fixture {
+func newFixture(t *testing.T, fragmentBytes int, change ...func(*Config)) *fixture {
 	t.Helper()
 	e, err := storage.Open("db", storage.Options{FS: vfs.NewMem()})
 	if err != nil {
@@ -58,13 +58,17 @@ func newFixture(t *testing.T, fragmentBytes int) *fixture {
 	}
 	s.Publish()
 	f := &fixture{t: t, e: e, s: s, current: map[string]string{}, clock: clock.NewManual(time.Unix(0, 0))}
-	f.hub = New(Config{
+	c := Config{
 		View:          s.View,
 		Header:        func() wire.Header { return wire.Header{ClusterID: 1, MemberID: 2, RaftTerm: 3} },
 		FragmentBytes: fragmentBytes,
 		Clock:         f.clock,
 		LogRevisions:  25, // so that the past is read from views too
-	})
+	}
+	for _, set := range change {
+		set(&c)
+	}
+	f.hub = New(c)
 	t.Cleanup(func() {
 		f.hub.Close()
 		if err := e.Close(); err != nil {
@@ -72,6 +76,13 @@ func newFixture(t *testing.T, fragmentBytes int) *fixture {
 		}
 	})
 	return f
+}
+
+// notifyProgress sends progress notifications as if they were due.
+func (f *fixture) notifyProgress() {
+	f.hub.mu.Lock()
+	defer f.hub.mu.Unlock()
+	f.hub.notifyProgress()
 }
 
 // change is one operation of a transaction; value "" with del deletes.
@@ -143,18 +154,27 @@ type fakeSink struct {
 	refused  bool
 	writable func()
 	broken   error
+	sends    func(what string) // told of each message, with its bytes, and each refusal and flush; nil: nobody is
 }
 
-func (s *fakeSink) Flush() {}
+func (s *fakeSink) Flush() { s.tell("flush") }
+
+func (s *fakeSink) tell(format string, args ...any) {
+	if s.sends != nil {
+		s.sends(fmt.Sprintf(format, args...))
+	}
+}
 
 func (s *fakeSink) TrySend(head, body []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.capacity > 0 && len(s.queue) >= s.capacity {
 		s.refused = true
+		s.tell("refused %x %x", head, body)
 		return false
 	}
 	whole := slices.Concat(head, body)
+	s.tell("%x %x", head, body)
 	m := new(pb.WatchResponse)
 	if err := proto.Unmarshal(whole, m); err != nil {
 		s.broken = err

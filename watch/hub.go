@@ -1,7 +1,10 @@
 package watch
 
 import (
+	"cmp"
+	"container/list"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +34,7 @@ type Config struct {
 	LogRevisions     int                // revisions kept in the shared log; 0 takes limits.WatchLogRevisions
 	ProgressInterval time.Duration      // period of progress notifications; 0 takes limits.WatchProgress, floor 100 ms
 	Clock            clock.Clock        // nil takes the real clock
+	Driven           bool               // no goroutine is started: the caller does their work with Step
 }
 
 // Sink is where a stream's responses go; *rpc.Stream is one.
@@ -52,21 +56,23 @@ type Hub struct {
 	in struct { // the hand-over from the apply goroutine, so that it never waits for deliveries
 		sync.Mutex
 		batches []*mvcc.EventBatch
+		wake    chan struct{} // capacity 1: something is in batches
 	}
-	wake chan struct{} // capacity 1: something is in in.batches
 
 	mu      sync.Mutex // guards everything below and all streams and watchers
 	log     eventLog
 	live    *index
-	streams map[*Stream]struct{}
+	streams list.List  // of *Stream, in the order in which they were opened
 	behind  []*watcher // waiting for a catch-up worker, oldest first
 	work    *sync.Cond // signalled when behind grows or the hub closes
+	due     time.Time  // of the next progress notifications
 	counts  Stats
 	round   round
 	closed  bool
 
-	stop chan struct{}
-	done sync.WaitGroup
+	driven driven // empty unless Config.Driven
+	stop   chan struct{}
+	done   sync.WaitGroup
 }
 
 // Stats counts what the hub holds.
@@ -90,26 +96,25 @@ func New(cfg Config) *Hub {
 		cfg.LogRevisions = limits.WatchLogRevisions
 	}
 	cfg.ProgressInterval = max(cfg.ProgressInterval, progressFloor)
-	h := &Hub{
-		cfg:     cfg,
-		wake:    make(chan struct{}, 1),
-		live:    newIndex(),
-		streams: map[*Stream]struct{}{},
-		stop:    make(chan struct{}),
-	}
+	h := &Hub{cfg: cfg, live: newIndex(), stop: make(chan struct{})}
+	h.in.wake = make(chan struct{}, 1)
 	h.work = sync.NewCond(&h.mu)
 	h.log.max = cfg.LogRevisions
 	h.log.last = cfg.View().Revision()
 	h.log.first = h.log.last + 1
-	h.done.Add(1 + catchupWorkers)
-	go h.run()
+	h.due = cfg.Clock.Now().Add(h.progressPeriod())
+	if cfg.Driven {
+		h.drive()
+		return h
+	}
+	h.done.Go(h.run)
 	for range catchupWorkers {
-		go h.catchup()
+		h.done.Go((&worker{hub: h}).run)
 	}
 	return h
 }
 
-// Close stops deliveries. Streams stay open and silent; their owner ends them.
+// Close stops deliveries, and a Step does nothing any more. Streams stay open and silent; their owner ends them.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	if h.closed {
@@ -133,7 +138,7 @@ func (h *Hub) Publish(batches []*mvcc.EventBatch) {
 	h.in.batches = append(h.in.batches, batches...)
 	h.in.Unlock()
 	select {
-	case h.wake <- struct{}{}:
+	case h.in.wake <- struct{}{}:
 	default:
 	}
 }
@@ -143,7 +148,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.counts
-	s.Streams = len(h.streams)
+	s.Streams = h.streams.Len()
 	h.in.Lock()
 	for _, b := range h.in.batches {
 		s.Pending += len(b.Events)
@@ -154,44 +159,60 @@ func (h *Hub) Stats() Stats {
 
 // run offers new events to the live watchers and sends the periodic progress notifications.
 func (h *Hub) run() {
-	defer h.done.Done()
-	tick := h.cfg.Clock.NewTimer(h.progressPeriod())
+	tick := h.cfg.Clock.NewTimer(h.untilDue())
 	defer tick.Stop()
 	for {
 		select {
 		case <-h.stop:
 			return
-		case <-h.wake:
-			h.mu.Lock()
-			h.drain()
-			h.mu.Unlock()
+		case <-h.in.wake:
+			h.offerPublished()
 		case <-tick.C:
-			h.notifyProgress()
-			tick.Reset(h.progressPeriod())
+			h.notifyDue()
+			tick.Reset(h.untilDue())
 		}
 	}
 }
 
-// progressPeriod is the interval with up to a tenth of jitter, so that the members of a cluster do not answer in step.
+// progressPeriod is the interval with up to a tenth of jitter, so that the members of a cluster do not answer in step. Who
+// drives the hub wants no chance in it.
 func (h *Hub) progressPeriod() time.Duration {
 	d := h.cfg.ProgressInterval
+	if h.cfg.Driven {
+		return d
+	}
 	return d + time.Duration(rand.Int64N(int64(d)/10+1))
 }
 
-// drain takes what was published and delivers it. Called with mu held.
-func (h *Hub) drain() {
+// untilDue is how long there is until the next progress notifications; 0 or less when they are due.
+func (h *Hub) untilDue() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.due.Sub(h.cfg.Clock.Now())
+}
+
+// offerPublished delivers what was published and reports whether there was anything.
+func (h *Hub) offerPublished() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.drain()
+}
+
+// drain takes what was published and delivers it. It reports whether there was anything. Called with mu held.
+func (h *Hub) drain() (found bool) {
 	for {
 		h.in.Lock()
 		batches := h.in.batches
 		h.in.batches = nil
 		h.in.Unlock()
 		if len(batches) == 0 {
-			return
+			return found
 		}
 		for _, b := range batches {
 			h.log.append(b)
 		}
 		h.deliver(batches)
+		found = true
 	}
 }
 
@@ -292,20 +313,43 @@ func (h *Hub) header(rev ids.Revision) wire.Header {
 	return head
 }
 
-// notifyProgress tells every watcher that asked for it, and had no event since the last time, how far it is.
-func (h *Hub) notifyProgress() {
+// notifyDue sends the progress notifications if they are due by the clock, and reports whether they were.
+func (h *Hub) notifyDue() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	now := h.cfg.Clock.Now()
+	if now.Before(h.due) {
+		return false
+	}
+	h.due = now.Add(h.progressPeriod())
+	h.notifyProgress()
+	return true
+}
+
+// notifyProgress tells every watcher that asked for it, and had no event since the last time, how far it is. Called with mu
+// held.
+func (h *Hub) notifyProgress() {
 	h.drain()
-	for s := range h.streams {
+	var told []*watcher // of one stream
+	for e := h.streams.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*Stream)
 		for _, w := range s.watchers {
 			if w.progress && w.quiet && h.synced(w) {
-				s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: w.id})
+				told = append(told, w)
 			}
 			w.quiet = true
 		}
+		slices.SortFunc(told, byID)
+		for _, w := range told {
+			s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: w.id})
+		}
+		clear(told)
+		told = told[:0]
 	}
 }
+
+// byID gives the watchers of a stream an order: that of a map may not decide who is served first.
+func byID(a, b *watcher) int { return cmp.Compare(a.id, b.id) }
 
 // synced reports whether everything up to the last revision was handed to w's stream.
 func (h *Hub) synced(w *watcher) bool {

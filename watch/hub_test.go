@@ -190,14 +190,14 @@ func TestPeriodicProgress(t *testing.T) {
 	s.Create(req, "")
 	s.Create(create("a", "", 0), "") // did not ask
 	expect(t, sink, "id=0 rev=1 created", "id=1 rev=1 created")
-	f.hub.notifyProgress()
+	f.notifyProgress()
 	expect(t, sink, "id=0 rev=1")
 	f.write(put("a", "1"))
 	sink.await(t, 2)
-	f.hub.notifyProgress() // an event came meanwhile: no notification this time
+	f.notifyProgress() // an event came meanwhile: no notification this time
 	f.write(put("b", "1"))
 	expect(t, sink)
-	f.hub.notifyProgress()
+	f.notifyProgress()
 	expect(t, sink, "id=0 rev=3")
 	// And the clock does the same: each advance may come before the hub has armed its timer again.
 	eventually(t, "a notification by the clock", func() bool {

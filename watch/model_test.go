@@ -3,13 +3,17 @@ package watch
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/wire"
 )
 
@@ -22,6 +26,7 @@ type modelWatcher struct {
 	prevKV   bool
 	filters  []wire.FilterType
 	fragment bool
+	progress bool // wants periodic progress notifications
 	canceled bool // by us or by the hub
 	// prevAbove is the revision compacted when it was made: events up to it come without previous values.
 	prevAbove ids.Revision
@@ -71,20 +76,56 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// TestDrivenModel does the same with a hub that the test drives, with other things happening between any two of its steps, and
+// each history twice: both times the same bytes are sent in the same order over all streams.
+func TestDrivenModel(t *testing.T) {
+	seed := *modelSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	for i := range uint64(5) {
+		t.Run(fmt.Sprint(seed+i), func(t *testing.T) {
+			t.Logf("replay with: go test ./watch -run TestDrivenModel/%d$ -model-seed %d", seed+i, seed)
+			var runs [2]strings.Builder
+			for run := range runs {
+				f := newFixture(t, 300, func(c *Config) { c.Driven = true })
+				m := &model{fixture: f, r: rand.New(rand.NewPCG(seed+i, 9)), driven: true, sends: &runs[run]}
+				m.run(1500)
+			}
+			first, second := runs[0].String(), runs[1].String()
+			if first != second {
+				at := 0
+				for at < min(len(first), len(second)) && first[at] == second[at] {
+					at++
+				}
+				t.Fatalf("two runs differ after %d bytes: %.200q and %.200q", at, first[at:], second[at:])
+			}
+		})
+	}
+}
+
 type model struct {
 	*fixture
 	r         *rand.Rand
 	streams   []*modelStream
+	opened    int // streams so far
 	compacted ids.Revision
-	progress  int
+	progress  int              // messages
+	driven    bool             // the test does the hub's steps
+	sends     *strings.Builder // what the sinks are told; nil: not of interest
 }
 
 func (m *model) run(steps int) {
-	for range 4 {
-		sink := &fakeSink{capacity: []int{0, 2, 5, 40}[len(m.streams)]}
-		m.streams = append(m.streams, &modelStream{Stream: m.hub.Open(sink), sink: sink, watchers: map[int64]*modelWatcher{}})
+	m.streams = make([]*modelStream, 4)
+	for i := range m.streams {
+		m.open(i)
 	}
 	for range steps {
+		if m.driven {
+			for range m.r.IntN(4) {
+				m.hub.Step()
+			}
+		}
 		m.step()
 	}
 	for _, s := range m.streams {
@@ -95,6 +136,8 @@ func (m *model) run(steps int) {
 	eventually(m.t, "all watchers caught up", func() bool {
 		for _, s := range m.streams {
 			m.read(s, 1000)
+		}
+		for m.driven && m.hub.Step() {
 		}
 		st := m.hub.Stats()
 		return st.Slow == 0 && st.Pending == 0
@@ -109,6 +152,20 @@ func (m *model) run(steps int) {
 	}
 }
 
+// open puts a new stream in the place of one that is closed, if there is one.
+func (m *model) open(i int) {
+	if old := m.streams[i]; old != nil {
+		old.Close()
+	}
+	sink := &fakeSink{capacity: []int{0, 2, 5, 40}[i]}
+	n := m.opened
+	m.opened++
+	if m.sends != nil {
+		sink.sends = func(what string) { fmt.Fprintf(m.sends, "%d %s\n", n, what) }
+	}
+	m.streams[i] = &modelStream{Stream: m.hub.Open(sink), sink: sink, watchers: map[int64]*modelWatcher{}}
+}
+
 func (m *model) step() {
 	s := m.streams[m.r.IntN(len(m.streams))]
 	switch n := m.r.IntN(100); {
@@ -121,15 +178,20 @@ func (m *model) step() {
 	case n < 60:
 		m.create(s)
 	case n < 63:
-		for id, w := range s.watchers {
-			if !w.canceled {
+		for _, id := range slices.Sorted(maps.Keys(s.watchers)) {
+			if !s.watchers[id].canceled && m.r.IntN(4) == 0 {
 				s.Cancel(id)
 				break
 			}
 		}
 	case n < 66:
 		s.Progress()
-	case n < 68 && m.s.Revision() > m.compacted+20:
+	case n < 67:
+		m.clock.Advance(limits.WatchProgress / 2)
+		if m.r.IntN(4) == 0 {
+			m.open(m.r.IntN(len(m.streams)))
+		}
+	case n < 69 && m.s.Revision() > m.compacted+20:
 		m.compacted = m.s.Revision() - ids.Revision(m.r.IntN(20))
 		m.compact(m.compacted)
 	default:
@@ -142,6 +204,7 @@ func (m *model) create(s *modelStream) {
 		return
 	}
 	req := &wire.WatchCreateRequest{Key: []byte{byte('a' + m.r.IntN(8))}, PrevKV: m.r.IntN(2) == 0, Fragment: m.r.IntN(3) == 0}
+	req.ProgressNotify = m.r.IntN(2) == 0
 	switch m.r.IntN(4) {
 	case 0:
 		req.RangeEnd = []byte{0}
@@ -151,7 +214,10 @@ func (m *model) create(s *modelStream) {
 	if m.r.IntN(6) == 0 {
 		req.Filters = []wire.FilterType{wire.FilterType(m.r.IntN(2))}
 	}
-	w := &modelWatcher{prevAbove: m.compacted, prevKV: req.PrevKV, filters: req.Filters, fragment: req.Fragment, start: m.s.Revision() + 1}
+	w := &modelWatcher{
+		prevAbove: m.compacted, prevKV: req.PrevKV, filters: req.Filters, fragment: req.Fragment, progress: req.ProgressNotify,
+		start: m.s.Revision() + 1,
+	}
 	if m.r.IntN(3) > 0 {
 		w.start = max(1, m.s.Revision()+10-ids.Revision(m.r.IntN(60)))
 		req.StartRevision = int64(w.start)
@@ -211,6 +277,11 @@ func (m *model) deliver(s *modelStream, r *pb.WatchResponse) {
 				m.t.Fatalf("watcher %d needed revision %d and got %v", r.WatchId, next, r)
 			}
 		}
+		return
+	}
+	if len(r.Events) == 0 && w.progress && !r.Fragment {
+		m.progress++
+		m.compare(r.WatchId, w, w.wants(m.fixture, ids.Revision(r.Header.Revision)), "at a progress notification")
 		return
 	}
 	for i, ev := range r.Events {

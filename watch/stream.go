@@ -2,6 +2,9 @@ package watch
 
 import (
 	"bytes"
+	"container/list"
+	"maps"
+	"slices"
 	"sync"
 
 	"quorate.dev/quorate/ids"
@@ -27,6 +30,7 @@ type Stream struct {
 	sink Sink
 
 	// Guarded by hub.mu.
+	place    *list.Element // in hub.streams
 	watchers map[int64]*watcher
 	nextID   int64
 	blocked  []*watcher // wait for the sink
@@ -49,7 +53,7 @@ func (h *Hub) Open(sink Sink) *Stream {
 	s := &Stream{hub: h, sink: sink, watchers: map[int64]*watcher{}}
 	s.replies.room = sync.NewCond(&s.replies)
 	h.mu.Lock()
-	h.streams[s] = struct{}{}
+	s.place = h.streams.PushBack(s)
 	h.mu.Unlock()
 	sink.NotifyWritable(s.writable)
 	return s
@@ -61,11 +65,11 @@ func (s *Stream) Close() {
 	h.mu.Lock()
 	if !s.closed {
 		s.closed = true
-		for _, w := range s.watchers {
-			h.retire(w)
+		for _, w := range slices.SortedFunc(maps.Values(s.watchers), byID) {
+			h.retire(w) // in this order, as it decides the order of those that stay in the index
 		}
 		s.watchers, s.blocked = nil, nil
-		delete(h.streams, s)
+		h.streams.Remove(s.place)
 	}
 	h.mu.Unlock()
 	s.replies.Lock()
@@ -75,7 +79,8 @@ func (s *Stream) Close() {
 }
 
 // Create adds a watcher and replies to the request. denied, when not empty, is the reason why this client may not watch
-// these keys. It waits while too many replies are queued, so a client that does not read cannot make the queue grow.
+// these keys. It waits while the stream is Crowded, so a client that does not read cannot make the queue grow; with
+// Config.Driven, where nobody else could make room, the caller has to see to that.
 func (s *Stream) Create(req *wire.WatchCreateRequest, denied string) {
 	h := s.hub
 	h.mu.Lock()
@@ -86,11 +91,21 @@ func (s *Stream) Create(req *wire.WatchCreateRequest, denied string) {
 	h.mu.Unlock()
 
 	s.replies.Lock()
-	for len(s.replies.waiting) > repliesMax && !s.replies.closed {
+	for s.crowded() && !h.cfg.Driven {
 		s.replies.room.Wait()
 	}
 	s.replies.Unlock()
 }
+
+// Crowded reports whether so many replies wait for room in the sink that the client's next request has to wait.
+func (s *Stream) Crowded() bool {
+	s.replies.Lock()
+	defer s.replies.Unlock()
+	return s.crowded()
+}
+
+// crowded is Crowded with replies held.
+func (s *Stream) crowded() bool { return len(s.replies.waiting) > repliesMax && !s.replies.closed }
 
 // create is Create with hub.mu held and the log up to date.
 func (s *Stream) create(req *wire.WatchCreateRequest, denied string) {
