@@ -22,8 +22,9 @@ import (
 // good before the marker that names it appears, and the new marker before the old one goes.
 type fence struct {
 	vfs.FS
-	health *health
-	pacer  *pacer
+	health   *health
+	pacer    *pacer
+	obsolete *obsolete // of a pinned engine, else nil
 }
 
 func (f *fence) file(name string, file vfs.File, err error) (vfs.File, error) {
@@ -112,6 +113,9 @@ func (f *fence) Remove(name string) error {
 	if err := f.health.Err(); err != nil {
 		return err
 	}
+	if f.obsolete.takes(f.FS, name) {
+		return nil
+	}
 	if err := f.settle(name); err != nil {
 		return err
 	}
@@ -155,7 +159,7 @@ func (f *fencedFile) change(op func() error) error {
 		}
 	}
 	if err != nil && f.fatal {
-		select {} // see fence
+		f.health.halt() // see fence
 	}
 	return err
 }

@@ -18,6 +18,7 @@ import (
 type health struct {
 	dir     string
 	log     func(msg string, kv ...any)
+	pinned  bool // there are no other background jobs
 	once    sync.Once
 	err     atomic.Pointer[error]
 	failed  chan struct{} // closed by the first failure
@@ -65,6 +66,15 @@ func (h *health) listener() *pebble.EventListener {
 	}
 }
 
+// halt stops a background goroutine where it is. Of a pinned engine it ends it, so that nothing holds what it holds: there are
+// no others to keep away, and what was opened halfway is taken apart.
+func (h *health) halt() {
+	if h.pinned {
+		runtime.Goexit()
+	}
+	select {}
+}
+
 // endIfFailed ends a background goroutine that would otherwise repeat failed work without a pause. The engine calls with
 // its lock not held, or held under a deferred unlock.
 func (h *health) endIfFailed() {
@@ -86,6 +96,24 @@ func (h *health) Errorf(format string, args ...any) {
 // Fatalf implements pebble.Logger. The engine expects that this does not return, so the goroutine ends; it is always one
 // of the engine's own, or that of Engine.openPebble.
 func (h *health) Fatalf(format string, args ...any) {
-	h.fail(fmt.Errorf(format, args...))
+	fatal := fatalError{text: fmt.Sprintf(format, args...)}
+	for _, a := range args {
+		if err, ok := a.(error); ok {
+			fatal.cause = err
+		}
+	}
+	h.fail(fatal)
 	runtime.Goexit()
 }
+
+// fatalError is a message of the engine about an error that is part of its text.
+type fatalError struct {
+	text  string
+	cause error
+}
+
+// Error implements error.
+func (e fatalError) Error() string { return e.text }
+
+// Unwrap lets errors.Is find the cause.
+func (e fatalError) Unwrap() error { return e.cause }

@@ -1,14 +1,16 @@
 package storage
 
 // Keys walks over the keys of a range, without their values, on a goroutine of its own that is a little ahead of the caller: a
-// start reads many keys and does much with each. It is for one goroutine. It must be closed.
+// start reads many keys and does much with each. In a pinned engine the caller's goroutine reads. It is for one goroutine. It
+// must be closed.
 type Keys struct {
+	own    *Iter         // read by the caller itself, without what follows; nil where a goroutine reads ahead
 	blocks chan keyBlock // read and not yet taken
 	spare  chan keyBlock // to be used again
 	stop   chan struct{}
 	err    error // set before blocks is closed
 	block  keyBlock
-	at     int // keys of block that were passed
+	at     int // keys of block that were passed; with own, 1 after the first key was looked for
 }
 
 // keyBlock is keys one after the other.
@@ -55,6 +57,9 @@ func (k *Keys) read(it *Iter) {
 // Next moves to the next key, at first to the first one, and says whether there is one. At the end of the range and after a
 // failure there is none; Close tells which it was.
 func (k *Keys) Next() bool {
+	if k.own != nil {
+		return k.step()
+	}
 	if k.at++; k.at <= len(k.block.ends) {
 		return true
 	}
@@ -65,8 +70,20 @@ func (k *Keys) Next() bool {
 	return len(k.block.ends) > 0
 }
 
+// step is Next of the own iterator.
+func (k *Keys) step() bool {
+	if k.at == 0 {
+		k.at = 1
+		return k.own.First()
+	}
+	return k.own.Valid() && k.own.Next()
+}
+
 // Key returns the current key. It is valid until Next.
 func (k *Keys) Key() []byte {
+	if k.own != nil {
+		return k.own.Key()
+	}
 	from := 0
 	if k.at > 1 {
 		from = k.block.ends[k.at-2]
@@ -76,6 +93,9 @@ func (k *Keys) Key() []byte {
 
 // Close ends the walk and returns its failure, nil if there was none. It must be called once.
 func (k *Keys) Close() error {
+	if k.own != nil {
+		return k.own.Close()
+	}
 	close(k.stop)
 	for range k.blocks {
 	}

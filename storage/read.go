@@ -44,6 +44,9 @@ func (e *Engine) keys(r pebble.Reader, lower, upper []byte) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.pinned {
+		return &Keys{own: it}, nil
+	}
 	return keysOf(it), nil
 }
 
@@ -137,6 +140,7 @@ func (i *Iter) Err() error {
 func (i *Iter) Close() error {
 	err := errors.Join(i.err, i.it.Close())
 	i.e.readers.Add(-1)
+	i.e.tidy()
 	if err != nil {
 		return fmt.Errorf("storage: read %s: %w", i.e.dir, err)
 	}
@@ -180,5 +184,6 @@ func (f *Frozen) Keys(lower, upper []byte) (*Keys, error) { return f.e.keys(f.sn
 // failed.
 func (f *Frozen) Close() error {
 	f.e.readers.Add(-1)
+	defer f.e.tidy()
 	return f.e.await("release a frozen state of", f.snap.Close)
 }

@@ -64,6 +64,13 @@ type Options struct {
 	Clock clock.Clock
 	// Log receives rare messages of the engine that are not failures; nil drops them. It must not block.
 	Log func(msg string, kv ...any)
+	// Pinned is for simulations: the engine does nothing by itself and keeps no time, so that the same calls from one
+	// goroutine cause the same file operations, on an FS that lists names in order. It flushes when asked to (Flush,
+	// AsyncFlush, Checkpoint, Close) and in a Commit before which MemTableBytes are not yet flushed, and compacts in Settle
+	// alone; all of that, and the removal of files, is complete when the call returns. Batches must be below 16 times
+	// MemTableBytes. Two things in the manifest are not pinned, though its length is: times of creation, in seconds, and
+	// the order of the files that one compaction replaced.
+	Pinned bool
 }
 
 // Engine is an open store. Commit must be called by one goroutine at a time; everything else is safe for concurrent use.
@@ -74,6 +81,8 @@ type Engine struct {
 	health   *health
 	pacer    *pacer
 	readOnly bool
+	pinned   bool
+	fence    *fence // the files as Pebble sees them
 
 	// mu makes Applied and Freeze agree with the data: it is held while a batch becomes visible and its mark is recorded.
 	mu      sync.Mutex
@@ -91,6 +100,9 @@ func Open(dir string, o Options) (*Engine, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
+	if o.CacheBytes == 0 && o.Pinned {
+		o.CacheBytes = pinnedCacheBytes
+	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = DefaultCacheBytes
 	}
@@ -99,6 +111,9 @@ func Open(dir string, o Options) (*Engine, error) {
 	}
 	if o.CacheBytes < 0 || o.MemTableBytes < 1<<20 || o.MemTableBytes > 1<<30 {
 		return nil, fmt.Errorf("storage: cache of %d and memtable of %d bytes: the cache must not be negative and the memtable must be within 1 MiB and 1 GiB", o.CacheBytes, o.MemTableBytes)
+	}
+	if err := checkPinned(o); err != nil {
+		return nil, err
 	}
 	if !o.ReadOnly {
 		if err := disk.MakeDir(o.FS, dir); err != nil {
@@ -111,6 +126,9 @@ func Open(dir string, o Options) (*Engine, error) {
 	}
 	e := &Engine{dir: dir, lock: lock, readOnly: o.ReadOnly, health: newHealth(dir, o.Log), pacer: newPacer(o.Clock)}
 	e.unflushedLimit = unflushedTables * uint64(o.MemTableBytes)
+	if o.Pinned {
+		e.unflushedLimit, e.pinned, e.pacer, e.health.pinned = uint64(o.MemTableBytes), true, nil, true
+	}
 	err = e.open(o)
 	if err == nil {
 		return e, nil
@@ -121,6 +139,11 @@ func Open(dir string, o Options) (*Engine, error) {
 func (e *Engine) open(o Options) error {
 	opts := pebbleOptions(o, e.health, e.pacer)
 	opts.Lock = e.lock
+	e.fence = opts.FS.(*fence)
+	if o.Pinned {
+		e.fence.obsolete = &obsolete{}
+		pin(opts)
+	}
 	gate := newGate()
 	opts.Experimental.CompactionScheduler = gate
 	if err := e.openPebble(opts); err != nil {
@@ -133,6 +156,7 @@ func (e *Engine) open(o Options) error {
 	if err := e.load(); err != nil {
 		return errors.Join(err, e.closePebble())
 	}
+	e.tidy()
 	return nil
 }
 
@@ -159,7 +183,7 @@ func (e *Engine) openPebble(opts *pebble.Options) error {
 			<-e.health.failed
 			return e.health.Err()
 		}
-		return err
+		return e.worse(err)
 	case <-e.health.failed:
 		return e.health.Err()
 	}
@@ -235,8 +259,8 @@ func (e *Engine) Commit(b *Batch, m Mark) error {
 	return nil
 }
 
-// awaitRoom waits while too many committed bytes are not yet on disk. The engine's own stall cannot be used: it does not
-// end when the disk has failed.
+// awaitRoom waits while too many committed bytes are not yet on disk; a pinned engine brings them there. The engine's own
+// stall cannot be used: it does not end when the disk has failed.
 func (e *Engine) awaitRoom() error {
 	for {
 		if err := e.health.Err(); err != nil {
@@ -251,6 +275,12 @@ func (e *Engine) awaitRoom() error {
 		}
 		if e.durable = durable; e.written-e.durable <= e.unflushedLimit {
 			return nil
+		}
+		if e.pinned {
+			if err := e.Flush(); err != nil {
+				return err
+			}
+			continue
 		}
 		select {
 		case <-e.health.flushed:
@@ -296,6 +326,10 @@ func (e *Engine) Flush() error {
 	if err != nil {
 		return err
 	}
+	return e.awaitFlush(done)
+}
+
+func (e *Engine) awaitFlush(done <-chan struct{}) error {
 	select {
 	case <-done:
 		return nil
@@ -305,7 +339,7 @@ func (e *Engine) Flush() error {
 }
 
 // AsyncFlush starts a Flush and returns a channel that is closed when it is complete. It is never closed when the engine
-// fails meanwhile, so wait for Failed as well.
+// fails meanwhile, so wait for Failed as well. In a pinned engine it is complete on return.
 func (e *Engine) AsyncFlush() (<-chan struct{}, error) {
 	if err := e.health.Err(); err != nil {
 		return nil, err
@@ -313,6 +347,12 @@ func (e *Engine) AsyncFlush() (<-chan struct{}, error) {
 	done, err := e.db.AsyncFlush()
 	if err != nil {
 		return nil, fmt.Errorf("storage: flush %s: %w", e.dir, err)
+	}
+	if e.pinned {
+		if err := e.awaitFlush(done); err != nil {
+			return nil, err
+		}
+		e.tidy()
 	}
 	return done, nil
 }
@@ -330,7 +370,17 @@ func (e *Engine) Checkpoint(dir string) error {
 	if err := e.Flush(); err != nil {
 		return err
 	}
+	defer e.tidy()
 	return e.await("checkpoint to "+dir+" of", func() error { return e.db.Checkpoint(dir) })
+}
+
+// worse returns the engine's failure instead of what a call says that came to feel it, if there is one. So what is returned does
+// not depend on which of the two is noticed first.
+func (e *Engine) worse(err error) error {
+	if failure := e.health.Err(); err != nil && failure != nil {
+		return failure
+	}
+	return err
 }
 
 // await runs a call that needs the engine's background work to move on, and gives up on it when the engine fails.
@@ -340,7 +390,7 @@ func (e *Engine) await(what string, call func() error) error {
 	select {
 	case err := <-done:
 		if err != nil {
-			return fmt.Errorf("storage: %s %s: %w", what, e.dir, err)
+			return e.worse(fmt.Errorf("storage: %s %s: %w", what, e.dir, err))
 		}
 		return nil
 	case <-e.health.failed:
@@ -369,7 +419,11 @@ func (e *Engine) closePebble() error {
 	if err := e.health.Err(); err != nil {
 		return err
 	}
-	return e.await("close", e.db.Close)
+	err := e.await("close", e.db.Close)
+	if e.pinned {
+		e.fence.tidy()
+	}
+	return err
 }
 
 // Stats is a reading of the engine's gauges and counters.

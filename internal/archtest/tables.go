@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"internal/archtest": {},
 	"internal/check":    {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
+	"internal/sim/disk": {},
 }
 
 // pure packages hold the deterministic middle of the store.
@@ -63,7 +64,7 @@ var owners = []struct {
 	packages []string
 	why      string
 }{
-	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "snapshot", "server", "embed", "internal/crash", "internal/disk"}, "storage is the only door to the engine"},
+	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "snapshot", "server", "embed", "internal/crash", "internal/disk", "internal/sim/disk"}, "storage is the only door to the engine"},
 	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "snapshot", "peer", "server", "internal/crash"}, "node is the only host of raft"},
 	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
 	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
