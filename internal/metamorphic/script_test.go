@@ -61,7 +61,7 @@ type watching struct {
 func write(t *testing.T, seed uint64, n int) *script {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	s := &script{hosted: seed%2 == 0, hashes: map[[2]ids.Revision]mvcc.Hash{}, digests: map[ids.Revision]uint32{1: digest(nil)}}
-	g := generator{Rand: rng, hosted: s.hosted}
+	g := generator{Rand: rng, hosted: s.hosted, long: seed%4 < 2}
 	engine, err := storage.Open("db", storage.Options{FS: vfs.NewMem()})
 	require.NoError(t, err)
 	machine, err := state.Open(engine, config)
@@ -193,6 +193,7 @@ func remains(t *testing.T, e *storage.Engine, m *state.Machine, steps int, hoste
 type generator struct {
 	*rand.Rand
 	hosted              bool
+	long                bool // compactions are rare, so that more history is there than what is kept to count it quickly
 	revision, compacted int64
 	values              int
 	probed              []int64 // the revisions of earlier probes, at which long lists began
@@ -397,6 +398,8 @@ func (g *generator) sensible() command.Command {
 		return cmd(command.LeaseRevoke, &wire.LeaseRevokeRequest{ID: g.Int64N(15)})
 	case n < 895:
 		return cmd(command.LeaseCheckpoint, &wire.LeaseCheckpointRequest{Checkpoints: []wire.LeaseCheckpoint{{ID: g.Int64N(15), RemainingTTL: g.Int64N(50)}}})
+	case n < 925 && g.long && g.IntN(8) > 0:
+		return cmd(command.Put, g.put())
 	case n < 925:
 		rev := g.past()
 		if g.IntN(3) > 0 { // keep some history
