@@ -1,5 +1,8 @@
-// Package check decides whether what clients recorded of a store can be true: operations against a sequential model of the
-// store (linearizability, by porcupine), and watches against the set of all events (the seven watch guarantees).
+// Package check decides whether what was recorded of a store can be true: operations against a sequential model of the store
+// (linearizability, by porcupine), watches against the set of all events (the seven watch guarantees), acknowledged writes
+// against events and final states (Durable), the ends and remaining times of leases against renewals and leaders (Leases), holders
+// of locks against both (Locks), hashes of members' states against each other (Hashes), lengths of queues against their bounds
+// (Bounds), and how soon everybody is served again after the last fault (Progress).
 //
 // It is not a client and runs nothing: recorded values come in, a Report goes out. It imports nothing of the store, so that
 // the store and its judge cannot share a mistake, and has no clock, so that a simulator with its own time can use it:
@@ -7,6 +10,7 @@
 //
 // Data passes so: clients record Operations and Watches; TruthOf merges all watches into the set of all events and finds
 // where two watches disagree; Linearizable places every operation of the history; Watches checks each watch against the truth.
+// Every other check is one function over slices of what was recorded, and needs no other to be run.
 //
 // Invariants: every write that changed something has a revision of its own, and revisions have no holes, so writes are
 // totally ordered by what the store answered and the search has little to choose. An operation whose outcome is unknown

@@ -33,7 +33,8 @@ func (w *Watch) everything() bool {
 	return (w.Key == "" || w.Key == "\x00") && w.End == "\x00" && !w.NoPut && !w.NoDelete
 }
 
-func (w *Watch) wants(e Event) bool {
+// Wants reports whether the watch asks for the event: its key and its kind.
+func (w *Watch) Wants(e Event) bool {
 	if e.Delete && w.NoDelete || !e.Delete && w.NoPut {
 		return false
 	}
@@ -174,7 +175,7 @@ func (v *validator) event(e Event) {
 		v.missing(e.Revision-1, "before %v", e)
 		v.partial, v.got = e.Revision, nil
 	}
-	if !v.w.wants(e) {
+	if !v.w.Wants(e) {
 		v.add("foreign", "%v was not asked for", e)
 	}
 	v.got = append(v.got, e)
@@ -227,7 +228,7 @@ func (v *validator) endRevision() {
 	}
 	position := 0
 	for _, want := range v.truth.at(rev) {
-		if !v.w.wants(want) {
+		if !v.w.Wants(want) {
 			continue
 		}
 		switch {
@@ -261,7 +262,7 @@ func (v *validator) foreign(rev int64, got []Event) {
 func (v *validator) missing(rev int64, format string, args ...any) {
 	for at := v.covered + 1; at <= min(rev, v.truth.last()); at++ {
 		for _, e := range v.truth.at(at) {
-			if v.w.wants(e) {
+			if v.w.Wants(e) {
 				v.add(v.rule, "%v did not come %s (%s)", e, fmt.Sprintf(format, args...), v.from)
 				v.covered = rev
 				return
