@@ -93,7 +93,7 @@ func Mount(dir string, o Options) (*Disk, error) {
 	d.root = &node{id: fuse.FUSE_ROOT_ID, mode: syscall.S_IFDIR | 0o700, links: 1, lookups: 1, dir: newNames()}
 	d.nodes, d.handles, d.dirty, d.lastID = map[uint64]*node{d.root.id: d.root}, map[uint64]*handle{}, map[*node]bool{}, d.root.id
 	server, err := fuse.NewServer(&wire{fuse.NewDefaultRawFileSystem(), d}, dir, &fuse.MountOptions{
-		Name: "lossyfs", FsName: "lossyfs", DirectMountStrict: true, MaxWrite: 1 << 20, DisableXAttrs: true, DisableReadDirPlus: true,
+		Name: "lossyfs", FsName: "lossyfs", DirectMountStrict: true, MaxWrite: 512 << 10, DisableSplice: true, DisableXAttrs: true, DisableReadDirPlus: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("lossyfs: mount at %s: %w", dir, err)
