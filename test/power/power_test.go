@@ -1,6 +1,7 @@
 package power
 
 import (
+	"context"
 	"testing"
 
 	"quorate.dev/quorate/test/power/lossyfs"
@@ -15,12 +16,20 @@ func TestOneMember(t *testing.T) {
 	s.up()
 	for round := range rounds {
 		stop := s.load(1+s.rng.IntN(8), 20_000)
+		if s.rng.IntN(3) == 0 { // the cut comes soon after a start from what another process left
+			s.await(1 + s.rng.IntN(200))
+			s.Members[0].Kill()
+			must(t, s.Members[0].Start())
+		}
 		s.await(1 + s.rng.IntN(400))
 		luck := s.luck()
 		loss := s.cut(luck, 0)
 		stop()
 		t.Logf("round %d, luck %.1f: %v", round, luck, loss)
 		total.Writes, total.Names, total.Torn = total.Writes+loss.Writes, total.Names+loss.Names, total.Torn+loss.Torn
+		if s.rng.IntN(2) == 0 {
+			t.Logf("at the start after that: %v", s.stumble(0))
+		}
 		s.up()
 		s.keeps()
 	}
@@ -37,6 +46,11 @@ func TestThreeMembers(t *testing.T) {
 	s.up()
 	for round := range rounds {
 		stop := s.load(4, 20_000)
+		if m := s.Members[s.rng.IntN(3)]; s.rng.IntN(3) == 0 {
+			s.await(1 + s.rng.IntN(100))
+			m.Kill()
+			must(t, m.Start())
+		}
 		s.await(1 + s.rng.IntN(300))
 		members := s.rng.Perm(3)
 		if s.rng.IntN(3) == 0 {
@@ -50,6 +64,45 @@ func TestThreeMembers(t *testing.T) {
 		s.keeps()
 	}
 	s.judge()
+}
+
+// stumble starts members and cuts their power somewhere on the way.
+func (s *site) stumble(members ...int) lossyfs.Loss {
+	s.t.Helper()
+	d := s.disks[members[0]]
+	until := d.Asked() + s.rng.IntN(60)
+	for _, i := range members {
+		must(s.t, s.Members[i].Start())
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	ready := make(chan error, 1)
+	go func() { ready <- s.Members[members[0]].Ready(ctx) }()
+	s.until("the disk is asked for more, or the member is ready", func() bool { return d.Asked() >= until || len(ready) > 0 })
+	loss := s.cut(s.luck(), members...)
+	<-ready // before somebody starts the member again
+	return loss
+}
+
+// TestFounding cuts the power while members start for the first time, some times in a row. They must found their cluster in the
+// end, and keep what is acknowledged then.
+func TestFounding(t *testing.T) {
+	rng := random(t)
+	for round := range int(number(t, "POWER_ROUNDS", 6)) {
+		members := []int{0, 1, 2}[:1+2*(round%2)]
+		s := build(t, rng, len(members))
+		for range 1 + rng.IntN(3) {
+			t.Logf("round %d, %d members: %v", round, len(members), s.stumble(members...))
+		}
+		s.up()
+		stop := s.load(2, 100)
+		s.await(20)
+		s.cut(0, members...)
+		stop()
+		s.up()
+		s.judge()
+		s.Kill()
+	}
 }
 
 // TestLossesAreSeen runs a member that does not wait for its disk. Its losses must be found, else the tests above prove nothing.

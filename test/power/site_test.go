@@ -195,12 +195,15 @@ func (s *site) await(n int) {
 }
 
 // load has clients write and read until stop is called.
-func (s *site) load(clients, valueBytes int) (stop func()) {
+func (s *site) load(clients, valueBytes int) (stop func()) { return s.loadAt(clients, valueBytes) }
+
+// loadAt is load through some members only; without any, through all.
+func (s *site) loadAt(clients, valueBytes int, endpoints ...string) (stop func()) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var done sync.WaitGroup
 	for range clients {
-		cli, err := s.Client()
+		cli, err := s.Client(endpoints...)
 		must(s.t, err)
 		s.clients++
 		r := &recorder{site: s, id: s.clients, cli: cli, rng: rand.New(rand.NewPCG(s.rng.Uint64(), 1)), bytes: valueBytes}

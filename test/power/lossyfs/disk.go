@@ -75,6 +75,7 @@ type state struct {
 type faults struct {
 	off     bool
 	epoch   int   // times that the power went
+	asked   int   // changes and syncs that were asked for
 	limit   int64 // bytes, 0 for none
 	failing Kind
 	failure syscall.Errno
@@ -253,9 +254,19 @@ func (d *Disk) Refused() int {
 	return d.refused
 }
 
+// Asked is how many changes and syncs were asked for so far.
+func (d *Disk) Asked() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asked
+}
+
 // begin is the gate of every operation: the disk is locked if and only if it returns OK.
 func (d *Disk) begin(kind Kind) fuse.Status {
 	d.mu.Lock()
+	if kind != Reads {
+		d.asked++
+	}
 	epoch := d.epoch
 	for d.epoch == epoch && d.hanging&kind != 0 {
 		release := d.release
