@@ -2,6 +2,7 @@ package power
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"quorate.dev/quorate/test/power/lossyfs"
@@ -80,6 +81,7 @@ func (s *site) stumble(members ...int) lossyfs.Loss {
 	go func() { ready <- s.Members[members[0]].Ready(ctx) }()
 	s.until("the disk is asked for more, or the member is ready", func() bool { return d.Asked() >= until || len(ready) > 0 })
 	loss := s.cut(s.luck(), members...)
+	cancel()
 	<-ready // before somebody starts the member again
 	return loss
 }
@@ -90,18 +92,19 @@ func TestFounding(t *testing.T) {
 	rng := random(t)
 	for round := range int(number(t, "POWER_ROUNDS", 6)) {
 		members := []int{0, 1, 2}[:1+2*(round%2)]
-		s := build(t, rng, len(members))
-		for range 1 + rng.IntN(3) {
-			t.Logf("round %d, %d members: %v", round, len(members), s.stumble(members...))
-		}
-		s.up()
-		stop := s.load(2, 100)
-		s.await(20)
-		s.cut(0, members...)
-		stop()
-		s.up()
-		s.judge()
-		s.Kill()
+		t.Run(fmt.Sprintf("%d-members-%d", round, len(members)), func(t *testing.T) {
+			s := build(t, rng, len(members))
+			for range 1 + rng.IntN(3) {
+				t.Logf("%v", s.stumble(members...))
+			}
+			s.up()
+			stop := s.load(2, 100)
+			s.await(20)
+			s.cut(0, members...)
+			stop()
+			s.up()
+			s.judge()
+		})
 	}
 }
 
