@@ -29,6 +29,9 @@ compat: ## the same requests to us and to a real etcd, answers compared
 cluster: ## three real processes killed, paused, restarted and cut off from a majority under load
 	cd test/cluster && $(GO) test -count=1 -timeout 10m .
 
+power: ## the power of real processes is cut: needs root and /dev/fuse; POWER_ROUNDS and POWER_SEED choose
+	cd test/power && $(GO) test -count=1 -timeout 15m ./...
+
 cluster-large: ## a snapshot of 500 MB whose receiver is killed midway: some minutes
 	cd test/cluster && CLUSTER_RESUME_MB=500 $(GO) test -count=1 -timeout 20m -run TestSnapshotResumes -v .
 
@@ -73,4 +76,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: help build check test race compat cluster cluster-large clients k8s fuzz fuzz-long kill bench bench-cluster faults faults-short failover rewrite ci
+.PHONY: help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long kill bench bench-cluster faults faults-short failover rewrite ci

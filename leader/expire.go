@@ -101,6 +101,8 @@ func (d *Duty) checkpointed(ttl int64) bool {
 // whole time again. Each lease has its turn every limits.LeaseCheckpoint.
 func (d *Duty) checkpoint(now instant) {
 	for d.cfg.Checkpoints {
+		// A renewal that comes from here on must clear the checkpoint after it: so it must not be proposed before.
+		d.mu.Lock()
 		m, more := d.takeCheckpoints(now)
 		if len(m.Checkpoints) > 0 {
 			d.cfg.Proposer.ProposeMessage(command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
@@ -110,16 +112,15 @@ func (d *Duty) checkpoint(now instant) {
 				}
 			}))
 		}
+		d.mu.Unlock()
 		if !more {
 			return
 		}
 	}
 }
 
-// takeCheckpoints collects one command's worth of leases and gives each its next turn.
+// takeCheckpoints collects one command's worth of leases and gives each its next turn. d.mu is held.
 func (d *Duty) takeCheckpoints(now instant) (m *wire.LeaseCheckpointRequest, more bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	m = &wire.LeaseCheckpointRequest{}
 	for range limits.LeaseCheckpointsPerReq {
 		next, ok := d.leases.checks.pop(now)
@@ -136,6 +137,7 @@ func (d *Duty) takeCheckpoints(now instant) (m *wire.LeaseCheckpointRequest, mor
 		if left <= 0 || left >= t.ttl {
 			continue // expired, or just renewed
 		}
+		t.remaining = left // already now, so that a renewal clears it even if it comes before the checkpoint is applied
 		m.Checkpoints = append(m.Checkpoints, wire.LeaseCheckpoint{ID: int64(t.id), RemainingTTL: left})
 	}
 	return m, true

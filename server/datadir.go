@@ -8,10 +8,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"quorate.dev/quorate/config"
+	"quorate.dev/quorate/internal/disk"
 )
 
 // The parts of a data directory.
@@ -92,9 +94,9 @@ func (d *dataDir) emptyTemp() error {
 	return nil
 }
 
-// makePrivate makes a directory that only its owner may enter. One that others may enter is the operator's choice.
+// makePrivate makes a directory, durably, that only its owner may enter. One that others may enter is the operator's choice.
 func makePrivate(path string, logger *zap.Logger) error {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := disk.MakeDir(vfs.Default, path); err != nil {
 		return fmt.Errorf("cannot make directory %s: %w", path, err)
 	}
 	info, err := os.Stat(path)

@@ -159,7 +159,7 @@ func (f *fencedFile) change(op func() error) error {
 		}
 	}
 	if err != nil && f.fatal {
-		select {} // see fence
+		f.health.halt() // see fence
 	}
 	return err
 }

@@ -18,6 +18,7 @@ import (
 type health struct {
 	dir     string
 	log     func(msg string, kv ...any)
+	pinned  bool // there are no other background jobs
 	once    sync.Once
 	err     atomic.Pointer[error]
 	failed  chan struct{} // closed by the first failure
@@ -63,6 +64,15 @@ func (h *health) listener() *pebble.EventListener {
 			}
 		},
 	}
+}
+
+// halt stops a background goroutine where it is. Of a pinned engine it ends it, so that nothing holds what it holds: there are
+// no others to keep away, and what was opened halfway is taken apart.
+func (h *health) halt() {
+	if h.pinned {
+		runtime.Goexit()
+	}
+	select {}
 }
 
 // endIfFailed ends a background goroutine that would otherwise repeat failed work without a pause. The engine calls with

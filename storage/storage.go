@@ -65,11 +65,11 @@ type Options struct {
 	// Log receives rare messages of the engine that are not failures; nil drops them. It must not block.
 	Log func(msg string, kv ...any)
 	// Pinned is for simulations: the engine does nothing by itself and keeps no time, so that the same calls from one
-	// goroutine cause the same file operations. It flushes when asked to (Flush, AsyncFlush, Checkpoint, Close) and in a
-	// Commit before which MemTableBytes are not yet flushed, and compacts in Settle alone; all of that, and the removal of
-	// files, is complete when the call returns. Batches must be below 16 times MemTableBytes. Two things in the manifest
-	// are not pinned, though its length is: times of creation, in seconds, and the order of the files that one compaction
-	// replaced.
+	// goroutine cause the same file operations, on an FS that lists names in order. It flushes when asked to (Flush,
+	// AsyncFlush, Checkpoint, Close) and in a Commit before which MemTableBytes are not yet flushed, and compacts in Settle
+	// alone; all of that, and the removal of files, is complete when the call returns. Batches must be below 16 times
+	// MemTableBytes. Two things in the manifest are not pinned, though its length is: times of creation, in seconds, and
+	// the order of the files that one compaction replaced.
 	Pinned bool
 }
 
@@ -127,7 +127,7 @@ func Open(dir string, o Options) (*Engine, error) {
 	e := &Engine{dir: dir, lock: lock, readOnly: o.ReadOnly, health: newHealth(dir, o.Log), pacer: newPacer(o.Clock)}
 	e.unflushedLimit = unflushedTables * uint64(o.MemTableBytes)
 	if o.Pinned {
-		e.unflushedLimit, e.pinned, e.pacer = uint64(o.MemTableBytes), true, nil
+		e.unflushedLimit, e.pinned, e.pacer, e.health.pinned = uint64(o.MemTableBytes), true, nil, true
 	}
 	err = e.open(o)
 	if err == nil {

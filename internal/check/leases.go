@@ -16,7 +16,7 @@ const (
 	LeaseRenew                      // a keep-alive
 	LeaseRevoke                     // a revocation by a client
 	LeaseAsk                        // a question for the time to live
-	LeaseGone                       // somebody saw that there is no such lease: its keys were deleted, or a list lacks it
+	LeaseGone                       // somebody saw that there is no such lease: it took its keys with it, or a list lacks it
 )
 
 // LeaseOp is one thing that was done to a lease, or seen of it. Call and Return are instants of the clients' true time.
@@ -25,7 +25,7 @@ type LeaseOp struct {
 	Via     string // the client or the member, for texts
 	Lease   int64
 	Call    int64
-	Return  int64 // Never when it was not answered. LeaseGone: the instant from which on it is known.
+	Return  int64 // Never when it was not answered. LeaseGone: the instant from which on it is known; Call is the same if nobody asked
 	TTL     int64 // seconds. LeaseGrant: as answered, or as asked for without an answer; LeaseRenew: as answered, 0: no such lease; LeaseAsk: what remains, -1: no such lease
 	Granted int64 // LeaseAsk: the TTL as granted, seconds
 	Prompt  bool  // LeaseGone: whoever saw it had looked all the time, and sees a deletion within LeaseRules.Bound

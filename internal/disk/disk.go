@@ -6,6 +6,8 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -19,12 +21,17 @@ func SyncDir(files vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// MakeDir creates dir and its missing parents, readable by this user alone, and syncs every directory that got a new entry.
+// MakeDir creates dir and its missing parents, readable by this user alone, and syncs every directory that got a new entry. One
+// that is there may be so only until the power fails: a process may have been killed between making it and syncing its parent.
+// So the parent is synced all the same, where that is possible: it may be somebody else's.
 func MakeDir(files vfs.FS, dir string) error {
-	if _, err := files.Stat(dir); err == nil {
+	parent := files.PathDir(dir)
+	if info, err := files.Stat(dir); err == nil && info.IsDir() {
+		if err := SyncDir(files, parent); err != nil && !foreign(err) {
+			return err
+		}
 		return nil
 	}
-	parent := files.PathDir(dir)
 	if parent != dir && parent != "." {
 		if err := MakeDir(files, parent); err != nil {
 			return err
@@ -34,4 +41,9 @@ func MakeDir(files vfs.FS, dir string) error {
 		return err
 	}
 	return SyncDir(files, parent)
+}
+
+// foreign reports whether a directory cannot be synced because of whose it is or what it is on.
+func foreign(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EROFS)
 }

@@ -39,7 +39,7 @@ type settings struct {
 	Unsynced                     int   // percent of unsynced data that outlives a crash
 	Background, Steps            int   // percent; steps at most
 	Collect                      int   // percent: garbage collections, after which places of memory are used again
-	Keep, Page                   int   // old views that are kept; keys in a page of a long list
+	Keep, Page, Readers          int   // old views that are kept; keys in a page of a long list; goroutines that read
 	LogRevisions, Fragment       int   // of the watch hub
 	Outbox, Take, Progress, Meet int   // messages that a stream holds; percent: watchers take messages, ask for progress, wait until they have all
 }
@@ -51,7 +51,7 @@ func choose(r *rand.Rand, hosted bool) settings {
 		Host: hosted && r.IntN(2) == 0, Batch: of(1, 4, 30, 150, 1000), Overlap: of(0, 3),
 		MemTable: int64(of(1, 2, 16)) << 20, Cache: int64(of(16<<10, 8<<20)),
 		Flush: of(0, 3, 15), AsyncFlush: of(0, 3, 15), Restart: of(0, 2, 10), Crash: of(0, 2, 10), Unsynced: of(0, 40, 100),
-		Background: of(0, 20, 100), Steps: of(1, 7, 1000), Collect: of(0, 1, 5), Keep: of(0, 3, 12), Page: of(1, 7, 40),
+		Background: of(0, 20, 100), Steps: of(1, 7, 1000), Collect: of(0, 1, 5), Keep: of(0, 3, 12), Page: of(1, 7, 40), Readers: of(0, 2),
 		LogRevisions: of(1, 20, 300, 0), Fragment: of(300, 5000, 2<<20),
 		Outbox: of(1, 4, 0), Take: of(5, 50, 100), Progress: of(0, 10), Meet: of(0, 10),
 	}
@@ -66,6 +66,7 @@ type bench struct {
 	*script
 	set      settings
 	tally    *tally
+	seed     uint64
 	rng      *rand.Rand
 	fs       *vfs.MemFS
 	engine   *storage.Engine
@@ -75,6 +76,7 @@ type bench struct {
 	watching []*watcher
 	kept     []keptView
 	lists    []*keptList
+	reading  *readers
 	at       int          // commands applied
 	bound    atomic.Int64 // the newest compaction that may have happened
 	stops    int
@@ -98,7 +100,7 @@ func play(t *testing.T, s *script, set settings, seed uint64, sum *tally) {
 	if set.Host {
 		sum.hosted++
 	}
-	b := &bench{T: t, script: s, set: set, tally: sum, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewCrashableMem()}
+	b := &bench{T: t, script: s, set: set, tally: sum, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewCrashableMem()}
 	b.start()
 	for b.at < len(s.cmds) && !t.Failed() {
 		n := 1 + b.rng.IntN(set.Batch)
@@ -132,7 +134,7 @@ func (b *bench) finish() {
 	b.stop()
 	b.start()
 	b.probe(last)
-	if got := remains(b.T, b.engine, b.machine, b.hosted); got != b.final {
+	if got := remains(b.T, b.engine, b.machine, b.set.Steps, b.hosted); got != b.final {
 		b.Errorf("when all housekeeping is done there is\n%s\nand must be\n%s", got, b.final)
 	}
 }
@@ -150,6 +152,7 @@ func (b *bench) start() {
 		View: func() *mvcc.View { return machine.View().View }, Header: func() wire.Header { return wire.Header{} },
 		FragmentBytes: b.set.Fragment, LogRevisions: b.set.LogRevisions,
 	})
+	b.startReaders()
 	if b.set.Host {
 		b.host = b.startHost(b.host)
 	} else {
@@ -161,6 +164,7 @@ func (b *bench) start() {
 
 // down lets go of everything that belongs to the running member but its engine.
 func (b *bench) down() {
+	b.stopReaders()
 	if b.host != nil {
 		b.host.stop(b.T)
 	}
@@ -203,6 +207,7 @@ func (b *bench) openWatchers() {
 
 // apply has the next n commands applied.
 func (b *bench) apply(n int) {
+	b.kick()
 	b.bound.Store(max(b.bound.Load(), b.steps[b.at+n-1].compacted))
 	if b.host != nil {
 		b.host.apply(b, n)
@@ -290,6 +295,7 @@ func (b *bench) disturb() {
 		runtime.GC()
 	}
 	if !b.set.Host && b.percent(b.set.Background) {
+		b.kick()
 		_, err := b.machine.Background(1 + b.rng.IntN(b.set.Steps))
 		require.NoError(b, err)
 	}

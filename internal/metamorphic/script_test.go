@@ -31,6 +31,7 @@ type script struct {
 	watchers []watching
 	events   check.Watch                   // everything, for the truth
 	hashes   map[[2]ids.Revision]mvcc.Hash // of compactions: before, at
+	digests  map[ids.Revision]uint32       // of everything at each revision
 	final    string                        // statistics and records when no housekeeping is left
 }
 
@@ -59,8 +60,8 @@ type watching struct {
 // write makes a script and has a machine answer it one command at a time, with all housekeeping done at once.
 func write(t *testing.T, seed uint64, n int) *script {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	s := &script{hosted: seed%2 == 0, hashes: map[[2]ids.Revision]mvcc.Hash{}}
-	g := generator{Rand: rng, hosted: s.hosted}
+	s := &script{hosted: seed%2 == 0, hashes: map[[2]ids.Revision]mvcc.Hash{}, digests: map[ids.Revision]uint32{1: digest(nil)}}
+	g := generator{Rand: rng, hosted: s.hosted, long: seed%4 < 2}
 	engine, err := storage.Open("db", storage.Options{FS: vfs.NewMem()})
 	require.NoError(t, err)
 	machine, err := state.Open(engine, config)
@@ -84,12 +85,13 @@ func write(t *testing.T, seed uint64, n int) *script {
 			s.probes = append(s.probes, g.probe(i+1))
 			p := &s.probes[len(s.probes)-1]
 			p.want, p.keys = p.ask(t, machine)
+			g.probed = append(g.probed, g.revision)
 		}
 		if rng.IntN(n/12) == 0 {
 			s.watchers = append(s.watchers, watching{i + 1, g.watch()})
 		}
 	}
-	s.final = remains(t, engine, machine, s.hosted)
+	s.final = remains(t, engine, machine, 1000, s.hosted)
 	require.NoError(t, engine.Close())
 	return s
 }
@@ -115,14 +117,22 @@ func (s *script) note(t *testing.T, m *state.Machine, r *command.Result, e *stat
 	}
 	st.revision, st.compacted = int64(m.View().Revision()), int64(m.View().Compacted())
 	s.steps = append(s.steps, st)
-	settle(t, m)
+	all, err := m.View().Range(everything())
+	require.NoError(t, err)
+	s.digests[m.View().Revision()] = digest(all.KVs)
+	settle(t, m, 1000)
 }
 
-func settle(t *testing.T, m *state.Machine) {
-	for more, err := true, error(nil); more; {
-		more, err = m.Background(1000)
+// settle does all housekeeping, so many steps at a time.
+func settle(t *testing.T, m *state.Machine, steps int) {
+	for range 100_000 {
+		more, err := m.Background(steps)
 		require.NoError(t, err)
+		if !more {
+			return
+		}
 	}
+	require.FailNow(t, "the housekeeping never ends")
 }
 
 // ask puts the questions of a probe.
@@ -163,11 +173,11 @@ func (p *probe) question(i int) string {
 
 // remains is everything there is when all housekeeping is done: statistics and, but for a host, whose log has other entries,
 // every record.
-func remains(t *testing.T, e *storage.Engine, m *state.Machine, hosted bool) string {
+func remains(t *testing.T, e *storage.Engine, m *state.Machine, steps int, hosted bool) string {
 	if hosted {
 		return ""
 	}
-	settle(t, m)
+	settle(t, m, steps)
 	sum := new(bytes.Buffer)
 	fmt.Fprintf(sum, "%+v\n", m.View().Stats())
 	it, err := e.Iter(nil, nil)
@@ -183,10 +193,12 @@ func remains(t *testing.T, e *storage.Engine, m *state.Machine, hosted bool) str
 type generator struct {
 	*rand.Rand
 	hosted              bool
+	long                bool // compactions are rare, so that more history is there than what is kept to count it quickly
 	revision, compacted int64
 	values              int
-	deleted             int64  // a late revision with a deletion: what it leaves is the oddest thing that a compaction may meet
-	spans               []span // of the transaction that is being made: its puts and deletions
+	probed              []int64 // the revisions of earlier probes, at which long lists began
+	deleted             int64   // a late revision with a deletion: what it leaves is the oddest thing that a compaction may meet
+	spans               []span  // of the transaction that is being made: its puts and deletions
 }
 
 // span is what an operation of a transaction changes.
@@ -248,6 +260,10 @@ func (g *generator) past() int64 {
 		return g.Int64N(g.revision + 4)
 	case 1:
 		return max(g.compacted, 0)
+	case 2, 3:
+		if n := len(g.probed); n > 0 {
+			return g.probed[g.IntN(n)] + g.Int64N(3)
+		}
 	}
 	low := max(g.compacted, 1)
 	return low + g.Int64N(max(g.revision-low, 0)+1)
@@ -382,6 +398,8 @@ func (g *generator) sensible() command.Command {
 		return cmd(command.LeaseRevoke, &wire.LeaseRevokeRequest{ID: g.Int64N(15)})
 	case n < 895:
 		return cmd(command.LeaseCheckpoint, &wire.LeaseCheckpointRequest{Checkpoints: []wire.LeaseCheckpoint{{ID: g.Int64N(15), RemainingTTL: g.Int64N(50)}}})
+	case n < 925 && g.long && g.IntN(8) > 0:
+		return cmd(command.Put, g.put())
 	case n < 925:
 		rev := g.past()
 		if g.IntN(3) > 0 { // keep some history

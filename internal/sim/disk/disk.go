@@ -140,10 +140,14 @@ func (d *Disk) SetStalled(stalled bool) {
 }
 
 // Crash takes the power away, ends d and returns the disk as it is afterwards: with everything that was synced and a random part
-// of what was not. Faults and stalls stay; CrashAt is taken back.
+// of what was not. Faults and stalls stay; CrashAt is taken back. A disk is ended once. Whoever ends it while the member is well
+// closes the engine with CloseDirty before, which changes nothing of what is durable; an engine that fails is never closed whole.
 func (d *Disk) Crash() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.root == nil {
+		return d.next(nil)
+	}
 	c := crash{rng: d.rng, ordered: d.cfg.Ordered, done: map[*node]*node{}, percent: []int{0, 25, 50, 75, 100}[d.rng.IntN(5)]}
 	return d.next(c.node(d.root))
 }
@@ -157,7 +161,10 @@ func (d *Disk) Kill() *Disk {
 }
 
 func (d *Disk) next(root *node) *Disk {
-	d.dead = true
+	if root == nil {
+		panic("BUG: disk: Crash or Kill of a disk that one of them has ended already")
+	}
+	d.dead, d.root = true, nil // whoever still has files open shall not keep the others
 	return &Disk{
 		OnOp: d.OnOp, rng: d.rng, cfg: d.cfg, root: root, locks: map[string]bool{}, ops: d.ops,
 		failAt: d.failAt, writes: d.writes, fault: d.fault, failing: d.failing, stalled: d.stalled,

@@ -289,3 +289,19 @@ func TestStall(t *testing.T) {
 		t.Error("the disk stalls, or there is a bit on an empty disk")
 	}
 }
+
+// TestEndedOnce wants a mistake in a simulation to be seen: the state of a disk goes on in one place.
+func TestEndedOnce(t *testing.T) {
+	d := newDisk(1, 1)
+	d.CrashAt(1)
+	if err := d.FS().MkdirAll("a", 0); !errors.Is(err, disk.ErrPowerLost) {
+		t.Fatal(err)
+	}
+	d.Crash()
+	defer func() {
+		if r := fmt.Sprint(recover()); !strings.HasPrefix(r, "BUG:") {
+			t.Errorf("ended twice: %s", r)
+		}
+	}()
+	d.Kill()
+}

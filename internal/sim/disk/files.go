@@ -60,6 +60,9 @@ func (d *Disk) change(op operation, dir *node, c change) error {
 func (f files) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if f.d.dead {
+		return nil, ErrPowerLost
+	}
 	return f.d.create("create", name)
 }
 
@@ -128,6 +131,9 @@ func (f files) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File
 func (f files) Link(from, to string) error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if f.d.dead {
+		return ErrPowerLost
+	}
 	n := f.d.at(from)
 	if n == nil || n.dir {
 		return missing("link", from)
@@ -146,6 +152,9 @@ func (f files) Link(from, to string) error {
 func (f files) Rename(from, to string) error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if f.d.dead {
+		return ErrPowerLost
+	}
 	n := f.d.at(from)
 	if n == nil {
 		return missing("rename", from)
@@ -172,6 +181,9 @@ func (f files) Rename(from, to string) error {
 func (f files) Remove(name string) error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if f.d.dead {
+		return ErrPowerLost
+	}
 	n := f.d.at(name)
 	if n == nil {
 		return missing("remove", name)
@@ -186,6 +198,9 @@ func (f files) Remove(name string) error {
 func (f files) RemoveAll(name string) error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if f.d.dead {
+		return ErrPowerLost
+	}
 	if f.d.at(name) == nil {
 		return nil
 	}
@@ -204,6 +219,9 @@ func (d *Disk) remove(name string) error {
 func (f files) MkdirAll(name string, _ os.FileMode) error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if f.d.dead {
+		return ErrPowerLost
+	}
 	n, made := f.d.root, ""
 	for part := range strings.SplitSeq(clean(name), "/") {
 		made = path.Join(made, part)
@@ -229,6 +247,9 @@ func (f files) MkdirAll(name string, _ os.FileMode) error {
 func (f files) Lock(name string) (io.Closer, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	if f.d.dead {
+		return nil, ErrPowerLost
+	}
 	if f.d.locks[clean(name)] {
 		return nil, &fs.PathError{Op: "lock", Path: name, Err: fs.ErrExist}
 	}

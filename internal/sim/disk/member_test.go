@@ -176,10 +176,10 @@ func play(d *disk.Disk) (r run) {
 			return r
 		}
 		r.acked = i
-		if m, r.err = m.upkeep(i); r.err != nil {
+		m, r.err = m.upkeep(i)
+		if r.d = m.d; r.err != nil {
 			return r
 		}
-		r.d = m.d
 	}
 	r.err = m.close()
 	return r
