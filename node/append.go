@@ -61,6 +61,8 @@ type appender struct {
 	hard    *raftpb.HardState // newest not yet written; nil or &state
 	state   raftpb.HardState  // memory of hard; the log does not keep it
 	entries []*raftpb.Entry   // not yet written
+
+	unwritten []*raftpb.Entry // see late
 }
 
 // write makes the messages durable, leaves the news for the next turn, and reports whether the log still works.
@@ -112,13 +114,25 @@ func (a *appender) writeAll(messages []*raftpb.Message) error {
 			appended++
 		}
 	}
+	if canary.On(canary.AckUnsynced) && a.h.gauges.sole.Load() != 0 && len(a.entries) > 0 {
+		return a.late(messages, responses, appended)
+	}
 	// A commit index alone has no responses and need not be durable.
-	sync := responses > 0 && !canary.On(canary.SkipSync) && !(canary.On(canary.AckUnsynced) && a.h.gauges.sole.Load() != 0)
-	if err := a.append(sync); err != nil || responses == 0 && len(a.entries) == 0 {
+	if err := a.append(responses > 0); err != nil || responses == 0 && len(a.entries) == 0 {
 		return err
 	}
 	a.h.inbox.leave(event{durable: a.taken(), appended: appended, messages: responsesOf(messages, responses)})
 	return nil
+}
+
+// late is a mistake (canary.AckUnsynced): it says of entries that they are durable, and writes those before.
+func (a *appender) late(messages []*raftpb.Message, responses, appended int) error {
+	now := a.taken()
+	a.entries = a.unwritten
+	err := a.append(true)
+	a.unwritten = now
+	a.h.inbox.leave(event{durable: now, appended: appended, messages: responsesOf(messages, responses)})
+	return err
 }
 
 // responsesOf returns the n responses of all messages.

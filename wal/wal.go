@@ -24,6 +24,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/internal/disk"
 )
 
@@ -275,7 +276,7 @@ func (l *Log) writeOut(size, capacity int64) (written time.Time, err error) {
 		return written, err
 	}
 	written = time.Now()
-	if l.options.NoSync {
+	if l.options.NoSync || canary.On(canary.SkipSync) {
 		return written, nil
 	}
 	if err := l.file.SyncData(); err != nil {

@@ -9,22 +9,23 @@ var mayImport = map[string][]string{
 	"internal/invariant": {},
 	"internal/arena":     {"internal/invariant"},
 	"internal/disk":      {},
+	"internal/canary":    {},
 	"wire":               {},
 
 	"command": {"ids", "wire"},
-	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/arena", "internal/invariant"},
+	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/arena", "internal/invariant", "internal/canary"},
 	"lease":   {"ids", "storage"},
 	"member":  {"ids", "fault", "storage"},
-	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant"},
+	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant", "internal/canary"},
 
 	"storage":         {"ids", "internal/clock", "internal/disk"},
-	"wal":             {"ids", "internal/disk"},
+	"wal":             {"ids", "internal/disk", "internal/canary"},
 	"internal/etcddb": {"storage"},
-	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant"},
-	"snapshot":        {"ids", "internal/clock", "internal/disk"},
+	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant", "internal/canary"},
+	"snapshot":        {"ids", "internal/clock", "internal/disk", "internal/canary"},
 	"peer":            {"ids", "limits", "snapshot", "internal/clock"},
-	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
-	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock"},
+	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock", "internal/canary"},
+	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
 	"rpc":     {},
 	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "watch", "limits", "rpc", "internal/etcddb", "storage"},
@@ -41,6 +42,11 @@ var mayImport = map[string][]string{
 	"internal/check":    {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
 	"internal/sim/disk": {},
+	"internal/sim/world": {
+		"ids", "fault", "limits", "wire", "command", "mvcc", "member", "state", "storage", "wal", "snapshot", "node", "leader", "watch",
+		"internal/clock", "internal/disk", "internal/check", "internal/sim/disk",
+	},
+	"internal/sim": {"internal/sim/world", "internal/clock"},
 }
 
 // pure packages hold the deterministic middle of the store.
@@ -65,7 +71,7 @@ var owners = []struct {
 	why      string
 }{
 	{"github.com/cockroachdb/pebble/v2", []string{"storage", "wal", "internal/etcddb", "snapshot", "server", "embed", "internal/crash", "internal/disk", "internal/sim/disk"}, "storage is the only door to the engine"},
-	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "snapshot", "peer", "server", "internal/crash"}, "node is the only host of raft"},
+	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "snapshot", "peer", "server", "internal/crash", "internal/sim/world"}, "node is the only host of raft"},
 	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
 	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
 	{"golang.org/x/net/http2", []string{"rpc", "load/lean"}, "rpc is the only HTTP/2 server, load/lean the only client"},
@@ -85,6 +91,6 @@ var bannedCalls = []struct {
 		"use internal/clock, so that tests own the time"},
 	{"log.Fatal", false, nil, "return the error; cmd decides about exit codes"},
 	{"log.Printf", false, nil, "use the server's logger"},
-	{"os.Exit", false, []string{"cmd/quorate", "server"}, "return the error; cmd decides about exit codes"},
+	{"os.Exit", false, []string{"cmd/quorate", "server", "internal/sim"}, "return the error; cmd decides about exit codes"},
 	{"context.TODO", false, nil, "pass the caller's context"},
 }

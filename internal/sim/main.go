@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/internal/sim/world"
 )
 
@@ -128,10 +129,10 @@ type totals struct {
 // swarm runs many seeds in several processes.
 func swarm(ctx context.Context, o options, out io.Writer) error {
 	if o.seed == 0 {
-		o.seed = uint64(time.Now().Unix()) * 1000
+		o.seed = uint64(clock.Real().Now().Unix()) * 1000
 	}
 	t := &totals{next: o.seed}
-	began := time.Now()
+	began := clock.Real().Now()
 	fmt.Fprintf(out, "seeds from %d on, %d processes\n", o.seed, o.jobs)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -169,7 +170,7 @@ func (t *totals) line(began time.Time) string {
 	t.Lock()
 	defer t.Unlock()
 	return fmt.Sprintf("%d seeds, %.2f hours simulated in %v, %d events, %+v, %d seeds with violations",
-		t.done, t.simulated.Hours(), time.Since(began).Round(time.Second), t.events, t.counts, len(t.bad))
+		t.done, t.simulated.Hours(), clock.Real().Now().Sub(began).Round(time.Second), t.events, t.counts, len(t.bad))
 }
 
 // take gives the next seed, or reports that there is nothing more to do.

@@ -39,14 +39,14 @@ type Member struct {
 	name string
 	disk *disk.Disk
 
-	life     int // counts starts; what was begun in another life is void
-	up       bool
-	paused   bool
-	founder  bool
-	waiting  []func() // what came in while it was paused
-	work     work
-	process  // nil fields while it is down
-	cutting  bool // the power goes at one of the next operations of its disk
+	life    int // counts starts; what was begun in another life is void
+	up      bool
+	paused  bool
+	founder bool
+	waiting []func() // what came in while it was paused
+	work    work
+	process      // nil fields while it is down
+	cutting bool // the power goes at one of the next operations of its disk
 }
 
 // process is what a start makes.

@@ -22,24 +22,39 @@ const (
 	tick      = 100 * time.Millisecond
 )
 
-// Settings say what is simulated. FromSeed draws them.
+// Settings say what is simulated. A run draws them from its seed.
 type Settings struct {
-	Members     int           // 1 to 7
-	Clients     int           // that ask
-	Keys        int           // that they ask for
-	Pause       time.Duration // of a client between two requests, on average
-	Faulty      time.Duration // how long faults happen
-	Calm        time.Duration // most that the cluster may take to serve everybody afterwards
-	Sync        time.Duration // most that a write of the log takes, for the most part
-	Apply       time.Duration // most that a batch waits to be applied
-	CatchUp     int           // entries kept for followers
-	Slack       int           // entries by which the log may be longer
-	WatchLog    int           // revisions kept for watches
-	Segment     int64         // of the log, bytes
-	Checkpoints bool          // of leases
-	Ordered     bool          // changes of directories survive a power loss in their order
-	Faults      []string      // which happen
-	FaultEvery  time.Duration // on average
+	Load
+	Pace
+	Store
+	Members int      // 1 to 7
+	Faults  []string // which happen
+}
+
+// Load is what clients do.
+type Load struct {
+	Clients int           // that ask
+	Keys    int           // that they ask for
+	Pause   time.Duration // of a client between two requests, on average
+}
+
+// Pace is how long things take.
+type Pace struct {
+	Faulty     time.Duration // how long faults happen
+	FaultEvery time.Duration // on average
+	Calm       time.Duration // most that the cluster may take to serve everybody afterwards
+	Sync       time.Duration // most that a write of the log takes
+	Apply      time.Duration // most that a batch waits to be applied
+}
+
+// Store is how members are set up.
+type Store struct {
+	CatchUp     int   // entries kept for followers
+	Slack       int   // entries by which the log may be longer
+	WatchLog    int   // revisions kept for watches
+	Segment     int64 // of the log, bytes
+	Checkpoints bool  // of leases
+	Ordered     bool  // changes of directories survive a power loss in their order
 }
 
 // World is one run.
@@ -142,11 +157,16 @@ func (w *World) live() {
 func draw(rng *mathrand.Rand) Settings {
 	pick := func(from ...int) int { return from[rng.IntN(len(from))] }
 	s := Settings{
-		Members: pick(1, 3, 3, 3, 3, 5, 5, 7), Clients: pick(2, 4, 6), Keys: pick(4, 12, 24), Pause: time.Duration(pick(10, 40, 100)) * time.Millisecond,
-		Faulty: time.Duration(pick(8, 15, 30)) * time.Second, Calm: 30 * time.Second,
-		Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
-		CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
-		Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, FaultEvery: time.Duration(pick(200, 700, 2000)) * time.Millisecond,
+		Members: pick(1, 3, 3, 3, 3, 5, 5, 7),
+		Load:    Load{Clients: pick(2, 4, 6), Keys: pick(4, 12, 24), Pause: time.Duration(pick(10, 40, 100)) * time.Millisecond},
+		Pace: Pace{
+			Faulty: time.Duration(pick(4, 8, 15)) * time.Second, FaultEvery: time.Duration(pick(200, 700, 2000)) * time.Millisecond, Calm: 30 * time.Second,
+			Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
+		},
+		Store: Store{
+			CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
+			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0,
+		},
 	}
 	for _, f := range faultNames {
 		if rng.IntN(3) > 0 {
