@@ -14,6 +14,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/storage"
 )
 
 // Host runs one member of a raft group. All methods are safe for concurrent use.
@@ -70,14 +71,18 @@ func Start(c Config) (*Host, error) {
 	h.gauges.own.Store(uint64(rec.mark.Term))
 	h.gauges.committed.Store(rec.store.hard.GetCommit())
 	h.gauges.leader.Store(&leaderState{Leadership: Leadership{Term: ids.Term(rec.store.hard.GetTerm())}})
-	lastAtStart, _ := rec.store.LastIndex()
+	last, _ := rec.store.LastIndex()
+	lastTerm, err := rec.store.Term(last)
+	if err != nil {
+		return nil, fmt.Errorf("node: the term of the last entry %d is not known: %w", last, err)
+	}
 	l, err := newLoop(h, rec)
 	if err != nil {
 		return nil, err
 	}
 	h.run(l.run)
 	h.appends.idle.Store(true)
-	writes, applies := &appender{h: h}, newApplier(h, ids.Index(lastAtStart))
+	writes, applies := &appender{h: h}, newApplier(h, storage.Mark{Index: ids.Index(last), Term: ids.Term(lastTerm)})
 	for range workers {
 		h.run((&worker{h: h, loop: l, append: writes, apply: applies}).run)
 	}
