@@ -13,6 +13,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/limits"
+	"quorate.dev/quorate/storage"
 )
 
 // applyQueue brings committed entries to the applier, in order. Raft bounds it: it hands out at most
@@ -68,10 +69,10 @@ const (
 // applier decodes committed entries, gives them to the machine in batches, and answers those who wait for them. Nobody else
 // calls the machine. The worker that holds mu is the applier.
 type applier struct {
-	mu          sync.Mutex
-	h           *Host
-	lastAtStart ids.Index // entries up to here are of an earlier run, nobody waits for them
-	ready       ids.Term  // the newest term that Observer.LeaderReady knows
+	mu    sync.Mutex
+	h     *Host
+	past  storage.Mark // the end of the log at the start: what is up to there is of an earlier run, nobody waits for it
+	ready ids.Term     // the newest term that Observer.LeaderReady knows
 
 	cmds      []command.Command
 	results   []command.Result
@@ -84,8 +85,8 @@ type applier struct {
 	chores    chores
 }
 
-func newApplier(h *Host, lastAtStart ids.Index) *applier {
-	return &applier{h: h, lastAtStart: lastAtStart, chores: chores{more: true, rest: h.cfg.Clock.NewTimer(0)}}
+func newApplier(h *Host, past storage.Mark) *applier {
+	return &applier{h: h, past: past, chores: chores{more: true, rest: h.cfg.Clock.NewTimer(0)}}
 }
 
 // deed is what the applier did.
@@ -147,7 +148,8 @@ func (a *applier) decode(e *raftpb.Entry) error {
 		return fmt.Errorf("node: committed entry %d of term %d cannot be understood; the log is damaged or a newer release wrote it: %w", e.GetIndex(), e.GetTerm(), err)
 	}
 	cmd.Index, cmd.Term = ids.Index(e.GetIndex()), ids.Term(e.GetTerm())
-	if cmd.Index <= a.lastAtStart {
+	// An index alone does not tell: the end of the log at the start may have been overwritten since, in a later term.
+	if cmd.Term < a.past.Term || cmd.Term == a.past.Term && cmd.Index <= a.past.Index {
 		cmd.ID = 0
 	}
 	a.cmds = append(a.cmds, cmd)

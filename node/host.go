@@ -14,6 +14,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/storage"
 )
 
 // Host runs one member of a raft group. All methods are safe for concurrent use.
@@ -98,13 +99,17 @@ func open(c Config) (*parts, error) {
 	h.gauges.own.Store(uint64(rec.mark.Term))
 	h.gauges.committed.Store(rec.store.hard.GetCommit())
 	h.gauges.leader.Store(&leaderState{Leadership: Leadership{Term: ids.Term(rec.store.hard.GetTerm())}})
-	lastAtStart, _ := rec.store.LastIndex()
+	last, _ := rec.store.LastIndex()
+	lastTerm, err := rec.store.Term(last)
+	if err != nil {
+		return nil, fmt.Errorf("node: the term of the last entry %d is not known: %w", last, err)
+	}
 	l, err := newLoop(h, rec)
 	if err != nil {
 		return nil, err
 	}
 	h.appends.idle.Store(true)
-	return &parts{host: h, loop: l, append: &appender{h: h}, apply: newApplier(h, ids.Index(lastAtStart))}, nil
+	return &parts{host: h, loop: l, append: &appender{h: h}, apply: newApplier(h, storage.Mark{Index: ids.Index(last), Term: ids.Term(lastTerm)})}, nil
 }
 
 func (h *Host) run(f func()) {

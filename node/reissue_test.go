@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"quorate.dev/quorate/node"
 )
 
 // applications counts how often a member has applied the command with this body.
@@ -141,4 +144,37 @@ func TestOnlyWhatWasLostIsProposedAgain(t *testing.T) {
 		require.Equal(t, 1, applications(others[0], body), body)
 	}
 	require.EqualValues(t, 1, others[0].host.Counters().Reissued)
+}
+
+// The end of a restarted member's log may be overwritten by the next leader. What the member proposes since then is answered, also
+// where it takes the place of an entry that was there at the start.
+func TestAnswersWhereTheLogWasOverwritten(t *testing.T) {
+	n, leader, others := group(t)
+	id := leader.id()
+	n.sever(id, true)
+	for i := range 50 {
+		leader.put(fmt.Sprint("overwritten ", i))
+	}
+	leader.until(func() bool { return logged(leader, "overwritten 49") })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, leader.host.Stop(ctx), context.Canceled)
+	n.elected(t, others)
+
+	leader.start(func(c *node.Config) {
+		c.Member, c.Transport, c.Raft.PreVote = id, port{n, id}, true
+		c.ConfState = &raftpb.ConfState{Voters: []uint64{1, 2, 3}}
+	})
+	n.mu.Lock()
+	n.members[id] = leader.host
+	n.mu.Unlock()
+	n.sever(id, false)
+	all := append([]*member{leader}, others...)
+	n.tickAll(t, all, func() bool {
+		return leader.host.Status().Leader != 0 && leader.host.Status().Applied == others[0].host.Status().Applied
+	})
+	fresh := leader.put("fresh")
+	n.tickAll(t, all, func() bool { return !fresh.waiting() })
+	require.NoError(t, fresh.get().Err)
+	require.Equal(t, 1, applications(leader, "fresh"))
 }

@@ -25,7 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if err := lossyfs.Sweep(os.TempDir()); err != nil {
+	if err := lossyfs.Sweep(); err != nil {
 		fmt.Fprintln(os.Stderr, "mounts of an earlier run remain:", err)
 	}
 	code := m.Run()

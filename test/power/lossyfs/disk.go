@@ -3,8 +3,10 @@ package lossyfs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -94,14 +96,14 @@ func Mount(dir string, o Options) (*Disk, error) {
 	d.root = &node{id: fuse.FUSE_ROOT_ID, mode: syscall.S_IFDIR | 0o700, links: 1, lookups: 1, dir: newNames()}
 	d.nodes, d.handles, d.dirty, d.lastID = map[uint64]*node{d.root.id: d.root}, map[uint64]*handle{}, map[*node]bool{}, d.root.id
 	server, err := fuse.NewServer(&wire{fuse.NewDefaultRawFileSystem(), d}, dir, &fuse.MountOptions{
-		Name: "lossyfs", FsName: "lossyfs", DirectMountStrict: true, MaxWrite: 512 << 10, DisableSplice: true, DisableXAttrs: true, DisableReadDirPlus: true,
+		Name: "lossyfs", FsName: source + strconv.Itoa(os.Getpid()), DirectMountStrict: true, MaxWrite: 512 << 10, DisableSplice: true, DisableXAttrs: true, DisableReadDirPlus: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("lossyfs: mount at %s: %w", dir, err)
 	}
 	d.server = server
 	go server.Serve()
-	if err := server.WaitMount(); err != nil {
+	if err := errors.Join(server.WaitMount(), keepToSelf()); err != nil {
 		return nil, fmt.Errorf("lossyfs: mount at %s: %w", dir, errors.Join(err, d.Close()))
 	}
 	return d, nil
@@ -120,8 +122,11 @@ func Usable() error {
 	return nil
 }
 
-// Sweep takes away mounts below a directory whose process has ended without Close.
-func Sweep(below string) error {
+// source is what a mount is called in the list of mounts: so it can be told whose it is.
+const source = "lossyfs-of-process-"
+
+// Sweep takes away mounts whose process has ended without Close.
+func Sweep() error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return err
@@ -129,14 +134,37 @@ func Sweep(below string) error {
 	var errs []error
 	for line := range strings.Lines(string(mounts)) {
 		f := strings.Fields(line)
-		if len(f) < 3 || f[2] != "fuse.lossyfs" || !strings.HasPrefix(f[1], below) {
+		if len(f) < 2 || !strings.HasPrefix(f[0], source) {
 			continue
 		}
-		if _, err := os.Stat(f[1]); errors.Is(err, syscall.ENOTCONN) {
-			errs = append(errs, syscall.Unmount(f[1], syscall.MNT_DETACH))
+		if _, err := os.Stat("/proc/" + strings.TrimPrefix(f[0], source)); errors.Is(err, fs.ErrNotExist) {
+			_ = syscall.Unmount(f[1], syscall.MNT_FORCE) // whoever still waits for an answer waits no more
+			if err := syscall.Unmount(f[1], syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
+				errs = append(errs, fmt.Errorf("unmount %s: %w", f[1], err))
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// keepToSelf sees to it that no child inherits the kernel's end: a child that uses the file system would keep it from ending
+// with this process, and wait for it for ever.
+func keepToSelf() error {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err != nil || to != "/dev/fuse" {
+			continue
+		}
+		n, err := strconv.Atoi(fd.Name())
+		if err != nil {
+			return err
+		}
+		syscall.CloseOnExec(n)
+	}
+	return nil
 }
 
 // Dir is where the file system is mounted.
