@@ -31,6 +31,9 @@ func (c *client) begin() {
 
 func (c *client) key() string { return fmt.Sprintf("k%02d", c.w.rng.IntN(c.w.set.Keys)) }
 
+// waiting reports whether a request is not answered and not given up: asked is raised once when it is made and once when it ends.
+func (c *client) waiting() bool { return c.asked%2 != 0 }
+
 // choose makes up a request.
 func (c *client) choose() check.Request {
 	rng := c.w.rng

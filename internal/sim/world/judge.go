@@ -65,7 +65,7 @@ func (w *World) settled() bool {
 		}
 	}
 	for _, c := range w.clients {
-		if c.asked%2 != 0 && c.w.now-c.success < opTimeout {
+		if c.waiting() {
 			return false
 		}
 	}
