@@ -35,6 +35,16 @@ power: ## the power of real processes is cut: needs root and /dev/fuse; POWER_RO
 cluster-large: ## a snapshot of 500 MB whose receiver is killed midway: some minutes
 	cd test/cluster && CLUSTER_RESUME_MB=500 $(GO) test -count=1 -timeout 20m -run TestSnapshotResumes -v .
 
+HOURS ?= 1
+sim: ## clusters under seeds until HOURS (default 1) have been simulated; SEED chooses the first
+	$(GO) run ./internal/sim -hours $(HOURS) -seed $(SEED)
+
+sim-short: ## the 2,000 seeds that CI simulates
+	$(GO) run ./internal/sim -seeds 2000 -seed 1
+
+canaries: ## mistakes planted in the simulated code: each must be found
+	scripts/canaries
+
 clients: ## clients nobody here wrote: etcdctl 3.4 and 3.7, etcdutl, the npm package etcd3
 	cd test/e2e && $(GO) test -count=1 -timeout 15m ./...
 
@@ -76,4 +86,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long kill bench bench-cluster faults faults-short failover rewrite ci
+.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long kill bench bench-cluster faults faults-short failover rewrite ci

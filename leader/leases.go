@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"quorate.dev/quorate/ids"
-	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/lease"
 	"quorate.dev/quorate/limits"
 )
@@ -90,9 +89,6 @@ func (now instant) after(ttl int64) instant {
 // changes given to Apply; one that comes after a Demote of the same or a later term is ignored.
 func (d *Duty) Promote(term ids.Term, all []lease.Lease) {
 	start := d.now() + instant(d.cfg.Election)
-	if canary.On(canary.LeaseEarly) {
-		start -= instant(3 * d.cfg.Election)
-	}
 	next := leases{
 		term: term, byID: make(map[ids.LeaseID]int32, len(all)),
 		slab: make([]timed, 0, len(all)), expiries: make(queue, 0, len(all)),

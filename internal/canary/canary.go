@@ -18,7 +18,6 @@ const (
 	EventsDropped    Name = "17529"  // a reader that is slow loses events
 	RevisionBack     Name = "17780"  // a restart after a compaction takes the newest key that is left for the revision
 	DeleteLost       Name = "18089"  // a watch from a compacted revision is served without what is gone
-	TxnReadsScrubbed Name = "18667"  // a transaction reads at a compacted revision as long as the records are still there
 	FutureIgnored    Name = "20221"  // a watch from a future revision gets what comes before
 	FutureNotified   Name = "20221b" // a watch from a future revision is notified of what comes before
 	ReadRoundReused  Name = "20418"  // a round of reads has the name of an earlier one
@@ -32,7 +31,6 @@ const (
 	ForgetVote     Name = "forget-vote"    // a vote is not durable
 	SnapshotShort  Name = "snapshot-short" // a snapshot claims to cover an entry more than it does
 	StaleReads     Name = "stale-reads"    // a leader reads without asking the others
-	LeaseEarly     Name = "lease-early"    // a new leader does not give leases their time anew
 	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
 	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
 )

@@ -191,7 +191,7 @@ func (l *linear) group() {
 // revoker is the revocation in group that made revision at: the answer does not tell, but its keys do. It is -1 without one.
 func (l *linear) revoker(group []*Operation, at int64) int {
 	for i, o := range group {
-		if o.Request.Kind != Revoke {
+		if o.Request.Kind != Revoke || o.Call > l.soonest(at) { // what others had seen before it was called is not its doing
 			continue
 		}
 		if next, events, why := l.state.step(o); why == "" && next.rev == at && (!l.truth.covers(at) || sameEvents(events, l.truth.at(at)) == "") {

@@ -295,6 +295,20 @@ func TestExpiryBeforeLaterDelete(t *testing.T) {
 	}
 }
 
+// TestRevokeAfterUnknownDelete checks that a revocation, whose answer does not tell whether it had an effect, is not taken for what
+// others had seen before it was called.
+func TestRevokeAfterUnknownDelete(t *testing.T) {
+	w := newWorld(t, 3, 1)
+	lease := w.do(Request{Kind: Grant}).Answer.Lease
+	w.do(Request{Kind: Put, Key: "a", Value: "1", Lease: lease})
+	lose(w.do(Request{Kind: Delete, Key: "a"}))
+	w.do(Request{Kind: Range, Key: "a"})
+	w.do(Request{Kind: Revoke, Lease: lease})
+	if r := w.check(); len(r.Violations) > 0 || r.Happened != 1 || r.Verdict != "Ok" {
+		t.Fatalf("%+v", r)
+	}
+}
+
 // TestExpiryBeforeLateEffect checks that what a lease's end did is not taken for a deletion of unknown outcome that had been
 // asked for, but had its effect later.
 func TestExpiryBeforeLateEffect(t *testing.T) {

@@ -18,6 +18,7 @@ type client struct {
 	asked   int              // counts requests; an answer to an earlier one is void
 	success time.Duration    // of its last answer
 	granted int64
+	compact int64 // a revision to compact up to when all watches have it
 }
 
 // begin asks, and goes on asking.
@@ -37,6 +38,10 @@ func (c *client) waiting() bool { return c.asked%2 != 0 }
 // choose makes up a request.
 func (c *client) choose() check.Request {
 	rng := c.w.rng
+	if at := c.compact; at != 0 && at <= c.w.safe {
+		c.compact = 0
+		return check.Request{Kind: check.Compact, Revision: at}
+	}
 	put := check.Request{Kind: check.Put, Key: c.key(), Value: fmt.Sprintf("%d.%d", c.id, len(c.history)), Prev: rng.IntN(3) == 0}
 	switch n := rng.IntN(100); {
 	case n < 33:
@@ -173,6 +178,16 @@ func (c *client) learn(o check.Operation) {
 		}
 	}
 	switch o.Request.Kind {
+	case check.Delete:
+		if o.Answer.Count > 0 && c.w.chance(6) { // compactions meet deletions, and restarts what they leave
+			c.compact = o.Answer.Revision
+		}
+	case check.Compact:
+		for _, m := range c.w.members {
+			if c.w.chance(2) {
+				c.w.after(c.w.upTo(100*time.Millisecond), func() { c.w.flush(m) })
+			}
+		}
 	case check.Put:
 		c.mods[o.Request.Key] = o.Answer.Revision
 	case check.Range:

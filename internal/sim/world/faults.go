@@ -93,6 +93,15 @@ func (w *World) powerLoss(m *Member) {
 	m.down(m.disk.Crash())
 }
 
+// mends has do happen when d is over, unless everything has been mended by then.
+func (w *World) mends(d time.Duration, do func()) {
+	w.after(d, func() {
+		if !w.healed {
+			do()
+		}
+	})
+}
+
 // breakDisk has a disk fail, or stall, for a while.
 func (w *World) breakDisk(kind string, m *Member) {
 	if m.cutting || m.disk.Failing() != "" || m.disk.Stalled() {
@@ -103,7 +112,7 @@ func (w *World) breakDisk(kind string, m *Member) {
 	case "cut-at-write":
 		m.cutting = true
 		m.disk.CrashAt(m.disk.Ops() + 1 + w.rng.Uint64N(60))
-		w.after(lasts, func() {
+		w.mends(lasts, func() {
 			if m.cutting { // it has written nothing
 				w.powerLoss(m)
 				w.revive(m)
@@ -111,17 +120,17 @@ func (w *World) breakDisk(kind string, m *Member) {
 		})
 	case "full":
 		m.disk.FailAfter(1+w.rng.Uint64N(30), disk.NoSpace)
-		w.after(lasts, func() { m.disk.Free(); w.start(m) })
+		w.mends(lasts, func() { m.disk.Free(); w.start(m) })
 	case "broken":
 		m.disk.FailAfter(1+w.rng.Uint64N(30), disk.Broken)
-		w.after(lasts, func() {
+		w.mends(lasts, func() {
 			m.disk.Repair()
 			w.powerLoss(m) // what the kernel believes to be written is gone with it
 			w.revive(m)
 		})
 	case "stall":
 		m.disk.SetStalled(true)
-		w.after(lasts, func() {
+		w.mends(lasts, func() {
 			m.disk.SetStalled(false)
 			m.enter(m.life, func() {})
 		})

@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/check"
+	"quorate.dev/quorate/wire"
 )
 
 // checkLimit bounds the search for an order of operations.
@@ -14,6 +18,7 @@ const checkLimit = 20 * time.Second
 // heal ends all faults, and waits until everybody is served and all members agree.
 func (w *World) heal() {
 	w.trace.note("-", "no more faults")
+	w.healed = true
 	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
 	for _, m := range w.members {
 		m.disk.Free()
@@ -59,6 +64,9 @@ func (w *World) served(since time.Duration) bool {
 // settled reports whether nobody waits, all members have applied the same, and all watches have got everything.
 func (w *World) settled() bool {
 	index, revision := w.newest()
+	if int64(revision) < w.seen { // a member that has just started has not applied yet what its log holds
+		return false
+	}
 	for _, m := range w.members {
 		if !m.up || m.state.Applied().Index != index {
 			return false
@@ -135,8 +143,31 @@ func (w *World) judge() {
 	truth, report := check.TruthOf(watches, compacted)
 	w.collect(report)
 	w.collect(check.Watches(watches, truth))
+	w.collect(check.Durable(history, truth, w.contents()))
 	w.collect(check.Linearizable(history, truth, checkLimit))
 	w.compare()
+}
+
+// contents is what each member holds.
+func (w *World) contents() (all []check.Content) {
+	for _, m := range w.members {
+		if !m.up {
+			continue
+		}
+		view := m.state.View()
+		resp, err := view.Range(&wire.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})
+		if err != nil {
+			w.violate("broken", "%s cannot be read in the end: %v", m.name, err)
+			continue
+		}
+		out := &etcdserverpb.RangeResponse{}
+		if err := proto.Unmarshal(resp.Append(nil), out); err != nil {
+			w.violate("broken", "what %s holds cannot be decoded: %v", m.name, err)
+			continue
+		}
+		all = append(all, check.Content{Member: m.name, Revision: int64(view.Revision()), KVs: kvsOf(out.Kvs)})
+	}
+	return all
 }
 
 func (w *World) collect(r check.Report) {

@@ -67,6 +67,7 @@ type World struct {
 	steps   uint64
 	stopped bool
 	quiet   bool // clients ask nothing
+	healed  bool // nothing is broken any more
 
 	members  []*Member
 	clients  []*client
