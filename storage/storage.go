@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -386,7 +387,10 @@ func (e *Engine) worse(err error) error {
 // await runs a call that needs the engine's background work to move on, and gives up on it when the engine fails.
 func (e *Engine) await(what string, call func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- call() }()
+	go func() {
+		defer e.failByPanic()
+		done <- call()
+	}()
 	select {
 	case err := <-done:
 		if err != nil {
@@ -396,6 +400,21 @@ func (e *Engine) await(what string, call func() error) error {
 	case <-e.health.failed:
 		return e.health.Err()
 	}
+}
+
+// failByPanic makes Pebble's panic because of a directory that cannot be synced the failure of the engine that it is. Other panics,
+// those of the runtime among them, stay panics.
+func (e *Engine) failByPanic() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	err, ok := p.(error)
+	var bug runtime.Error
+	if !ok || errors.As(err, &bug) {
+		panic(p)
+	}
+	e.health.fail(err)
 }
 
 // Close flushes, so that the next start replays little, and closes. All readers must be closed before. It returns the

@@ -541,3 +541,40 @@ func BenchmarkCommit(b *testing.B) {
 		}
 	}
 }
+
+// TestCheckpointOnAFailingDisk fails each sync of a checkpoint's directory. Pebble panics at one of them; that is a failure of the
+// engine like any other.
+func TestCheckpointOnAFailingDisk(t *testing.T) {
+	broken, failures := errors.New("the disk does not answer"), 0
+	for n := 1; ; n++ {
+		syncs := 0
+		e, err := Open("store", Options{FS: errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpFileSync && op.Path == "copy" {
+				if syncs++; syncs == n {
+					return broken
+				}
+			}
+			return nil
+		}))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = e.Checkpoint("copy")
+		if failure := e.Err(); failure != nil {
+			failures++
+			if !errors.Is(failure, broken) {
+				t.Errorf("sync %d: the engine's failure is %v", n, failure)
+			}
+		}
+		_ = e.CloseDirty()
+		if syncs < n {
+			if err != nil || failures == 0 {
+				t.Errorf("%d syncs, %d failures of the engine; without a failing sync: %v", syncs, failures, err)
+			}
+			return
+		}
+		if !errors.Is(err, broken) {
+			t.Errorf("sync %d: the checkpoint on a broken disk: %v", n, err)
+		}
+	}
+}

@@ -147,6 +147,9 @@ func (v *validator) batch(b Batch) {
 		if len(b.Events) > 0 {
 			v.add("bookmarkable", "a progress notification at revision %d has events", b.Revision)
 		}
+		if from := v.session.From; b.Revision < from-1 {
+			v.add("bookmarkable", "revision %d was notified as delivered on a stream that starts at %d", b.Revision, from)
+		}
 		v.rule, v.noted = "bookmarkable", max(v.noted, b.Revision)
 		v.missing(b.Revision, "although revision %d was notified as delivered", b.Revision)
 		v.covered, v.rule, v.from = max(v.covered, b.Revision), "reliable", fmt.Sprintf("revision %d was notified as delivered", b.Revision)

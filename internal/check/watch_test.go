@@ -69,6 +69,18 @@ func deep(ws []Watch) *Watch {
 	return w
 }
 
+// TestProgressBeforeTheStart: who asked for what is to come must not be told that it has what was before.
+func TestProgressBeforeTheStart(t *testing.T) {
+	w := Watch{Name: "w", Key: "a", Sessions: []Session{{Via: "m1", From: 10, Created: 5, Batches: []Batch{{Revision: 5, Progress: true}}}}}
+	if r := Watches([]Watch{w}, &Truth{}); len(r.Violations) != 1 || r.Violations[0].Rule != "bookmarkable" {
+		t.Fatalf("%+v", r)
+	}
+	w.Sessions[0].Batches[0].Revision = 9
+	if r := Watches([]Watch{w}, &Truth{}); len(r.Violations) != 0 {
+		t.Fatalf("%+v", r)
+	}
+}
+
 func TestPlantedWatchViolations(t *testing.T) {
 	for _, c := range []struct {
 		name, rule, text string

@@ -187,6 +187,9 @@ func (c *client) learn(o check.Operation) {
 			if c.w.chance(2) {
 				c.w.after(c.w.upTo(100*time.Millisecond), func() { c.w.flush(m) })
 			}
+			if !c.w.healed && c.w.chance(12) {
+				c.w.after(c.w.upTo(200*time.Millisecond), func() { m.kill(); c.w.revive(m) })
+			}
 		}
 	case check.Put:
 		c.mods[o.Request.Key] = o.Answer.Revision

@@ -24,6 +24,7 @@ func (w *World) heal() {
 		m.disk.Free()
 		m.disk.Repair()
 		m.disk.SetStalled(false)
+		m.slow = 0
 		if m.cutting {
 			w.powerLoss(m)
 		}

@@ -45,8 +45,9 @@ type Member struct {
 	founder bool
 	waiting []func() // what came in while it was paused
 	work    work
-	process      // nil fields while it is down
-	cutting bool // the power goes at one of the next operations of its disk
+	process               // nil fields while it is down
+	slow    time.Duration // by which its applies may be later
+	cutting bool          // the power goes at one of the next operations of its disk
 }
 
 // process is what a start makes.
@@ -109,7 +110,7 @@ func (m *Member) follow() {
 	}
 	if apply && !m.work.apply {
 		m.work.apply = true
-		w.after(w.upTo(w.set.Apply), func() { m.enter(life, func() { m.work.apply = false; m.drive.Apply() }) })
+		w.after(w.upTo(w.set.Apply+m.slow), func() { m.enter(life, func() { m.work.apply = false; m.drive.Apply() }) })
 	}
 	if !m.work.watch {
 		m.work.watch = true
