@@ -114,20 +114,31 @@ func (m *Member) follow() {
 	}
 	if !m.work.watch {
 		m.work.watch = true
-		w.after(w.upTo(2*time.Millisecond), func() { m.enter(life, m.watches) })
+		w.after(w.upTo(2*time.Millisecond), func() { m.watches(life) })
 	}
 }
 
-// watches has the watches delivered that there is something for.
-func (m *Member) watches() {
+// watches has the watches delivered that there is something for. What follows it is no reason to do so again: else a member would do nothing but look.
+func (m *Member) watches(life int) {
+	if !m.up || m.life != life {
+		return
+	}
+	if m.paused {
+		m.waiting = append(m.waiting, func() { m.watches(life) })
+		return
+	}
+	m.sync()
 	for range 1 + m.w.rng.IntN(8) { // what others do at the same time may come between
 		if !m.hub.Step() {
-			m.work.watch = false
+			m.follow()
+			if m.life == life {
+				m.work.watch = false
+			}
 			return
 		}
 	}
-	life := m.life
-	m.w.after(m.w.upTo(time.Millisecond), func() { m.enter(life, m.watches) })
+	m.follow()
+	m.w.after(m.w.upTo(time.Millisecond), func() { m.watches(life) })
 }
 
 // ended is the end of a process that stops by itself.
