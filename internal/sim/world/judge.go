@@ -21,8 +21,7 @@ func (w *World) heal() {
 	w.healed = true
 	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
 	for _, m := range w.members {
-		m.disk.Free()
-		m.disk.Repair()
+		m.mended()
 		m.disk.SetStalled(false)
 		m.slow = 0
 		if m.cutting {
