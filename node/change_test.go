@@ -214,3 +214,31 @@ func TestRemovedMemberRefuses(t *testing.T) {
 	require.ErrorIs(t, <-got, fault.Stopped)
 	require.NoError(t, gone.host.Err())
 }
+
+// TestChangeIsAppliedWhenItsCommitIsDurable: no member acts on a change of members before a loss of power would leave it knowing that
+// the change is committed.
+func TestChangeIsAppliedWhenItsCommitIsDurable(t *testing.T) {
+	n, leader, others := group(t)
+	all := append([]*member{leader}, others...)
+	seen := make(chan ids.MemberID, 16)
+	for _, m := range all {
+		m.machine.mu.Lock()
+		m.machine.refuse = func(c command.Command) error {
+			m.log.mu.Lock()
+			defer m.log.mu.Unlock()
+			if c.Kind == command.ConfChange && m.log.durable.GetCommit() < uint64(c.Index) {
+				t.Errorf("member %v applies the change of entry %d, and its log says durably that %d are committed", m.id(), c.Index, m.log.durable.GetCommit())
+			}
+			if c.Kind == command.ConfChange {
+				seen <- m.id()
+			}
+			return nil
+		}
+		m.machine.mu.Unlock()
+	}
+	first := leader.put("before")
+	require.NoError(t, n.get(t, all, others[0].change(raftpb.ConfChangeRemoveNode, others[1].id())).Err)
+	require.NoError(t, n.get(t, all, first).Err)
+	n.tickAll(t, all, func() bool { return len(seen) == len(all) })
+	require.NoError(t, n.get(t, all[:2], leader.put("after")).Err)
+}

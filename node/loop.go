@@ -207,6 +207,11 @@ func (l *loop) handle(e event) {
 		l.publish()
 	}
 	for _, m := range e.messages {
+		if m.GetTo() == raft.LocalApplyThread {
+			l.behind--
+			l.give(m)
+			continue
+		}
 		if m.GetTo() != *l.self {
 			l.h.cfg.Transport.Send([]*raftpb.Message{m})
 			continue
@@ -365,9 +370,7 @@ func (l *loop) ready() {
 			}
 			l.h.appends.put(m)
 		case raft.LocalApplyThread:
-			l.given = m.GetEntries()[len(m.GetEntries())-1].GetIndex()
-			l.h.applies.put(m)
-			l.applies = true
+			l.giveDurable(m)
 		default:
 			if m.GetType() == raftpb.MsgSnap {
 				l.sendSnapshot(m)
