@@ -15,8 +15,11 @@ import (
 	"quorate.dev/quorate/wire"
 )
 
-// partingTime is how long a member that was removed goes on, and how long the others still talk to it, as in server.
-const partingTime = time.Second
+// As in server: how long the others still talk to a member that was removed, and how long that goes on if nobody tells it to go.
+const (
+	partingTime  = time.Second
+	partingLimit = time.Minute
+)
 
 // errRemoved ends the start of a member that knows that it was removed.
 var errRemoved = errors.New("the member was removed from the cluster")
@@ -146,15 +149,11 @@ func (m *Member) part(id ids.MemberID) {
 	life := m.life
 	if id == m.ID {
 		m.parting = true
+		m.w.after(partingLimit, func() { m.enter(life, func() { m.w.retire(m, "ends, for it was removed") }) })
+		return
 	}
 	m.lingering[id] = true
-	m.w.after(partingTime, func() {
-		m.enter(life, func() {
-			if delete(m.lingering, id); id == m.ID {
-				m.w.retire(m, "ends, for it was removed")
-			}
-		})
-	})
+	m.w.after(partingTime, func() { m.enter(life, func() { delete(m.lingering, id) }) })
 }
 
 // shuns reports whether this member has nothing to do any more with one that was removed.
