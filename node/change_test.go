@@ -242,3 +242,32 @@ func TestChangeIsAppliedWhenItsCommitIsDurable(t *testing.T) {
 	n.tickAll(t, all, func() bool { return len(seen) == len(all) })
 	require.NoError(t, n.get(t, all[:2], leader.put("after")).Err)
 }
+
+// TestLearnerIsAheadOfItsLeader: the only voter applies late, so that a learner has applied, and may have acknowledged as a voter, what a
+// read at the leader must see.
+func TestLearnerIsAheadOfItsLeader(t *testing.T) {
+	n := &network{members: map[ids.MemberID]*node.Host{}, cut: map[ids.MemberID]bool{}}
+	leader := newMember(t)
+	leader.start(func(c *node.Config) { c.Transport = port{n, self} }).lead()
+	n.members[self] = leader.host
+	require.NoError(t, n.get(t, []*member{leader}, leader.change(raftpb.ConfChangeAddLearnerNode, 4)).Err)
+	learner := n.joins(t, 4)
+	all := []*member{leader, learner}
+	n.tickAll(t, all, func() bool { return learner.host.Status().Applied == leader.host.Status().Committed })
+	leader.machine.setGate(newGate(0))
+	before := leader.host.Status().Applied
+	promoted := learner.change(raftpb.ConfChangeAddNode, 4)
+	require.NoError(t, n.get(t, all, promoted).Err)
+	require.NoError(t, n.get(t, all, learner.put("acknowledged by the new voter")).Err)
+	require.Equal(t, before, leader.host.Status().Applied)
+	read := make(chan ids.Index, 1)
+	leader.host.Read(func(err error) {
+		if err == nil {
+			read <- leader.host.Status().Applied
+		}
+		close(read)
+	})
+	leader.machine.setGate(nil).open()
+	n.tickAll(t, all, func() bool { return len(read) > 0 })
+	require.GreaterOrEqual(t, <-read, before+2)
+}

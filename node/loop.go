@@ -390,7 +390,7 @@ func (l *loop) ready() {
 func (l *loop) publish() {
 	self := l.role == raft.StateLeader
 	var sole uint64
-	if self && l.sole() {
+	if self && l.sole() && len(l.conf.GetLearners()) == 0 {
 		sole = l.term
 	}
 	l.h.gauges.sole.Store(sole)
