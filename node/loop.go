@@ -207,6 +207,11 @@ func (l *loop) handle(e event) {
 		l.publish()
 	}
 	for _, m := range e.messages {
+		if m.GetTo() == raft.LocalApplyThread {
+			l.behind--
+			l.give(m)
+			continue
+		}
 		if m.GetTo() != *l.self {
 			l.h.cfg.Transport.Send([]*raftpb.Message{m})
 			continue
@@ -367,9 +372,7 @@ func (l *loop) ready() {
 			}
 			l.h.appends.put(m)
 		case raft.LocalApplyThread:
-			l.given = m.GetEntries()[len(m.GetEntries())-1].GetIndex()
-			l.h.applies.put(m)
-			l.applies = true
+			l.giveDurable(m)
 		default:
 			if m.GetType() == raftpb.MsgSnap {
 				l.sendSnapshot(m)
@@ -405,7 +408,7 @@ func withAppend(messages []*raftpb.Message) (asks []*raftpb.Message) {
 func (l *loop) publish() {
 	self := l.role == raft.StateLeader
 	var sole uint64
-	if self && l.sole() {
+	if self && l.sole() && len(l.conf.GetLearners()) == 0 {
 		sole = l.term
 	}
 	l.h.gauges.sole.Store(sole)

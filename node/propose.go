@@ -246,7 +246,7 @@ type gauges struct {
 	applied      atomic.Uint64 // index
 	appliedBytes atomic.Int64  // data applied since the start
 	own          atomic.Uint64 // term of the last entry applied
-	sole         atomic.Uint64 // the term while this member leads and is the only voter, else 0
+	sole         atomic.Uint64 // the term while this member leads and is the only member, else 0
 	leader       atomic.Pointer[leaderState]
 
 	leaderChanges atomic.Uint64

@@ -72,6 +72,9 @@ func (w *World) settled() bool {
 			return false
 		}
 	}
+	if !w.assembled() {
+		return false
+	}
 	for _, c := range w.clients {
 		if c.waiting() {
 			return false
@@ -110,6 +113,9 @@ func (w *World) condition(since time.Duration) string {
 			text += fmt.Sprintf("client %d had no answer; ", i+1)
 		}
 	}
+	if !w.assembled() {
+		text += "those who run are not those in the cluster; "
+	}
 	_, revision := w.newest()
 	for _, x := range w.watchers {
 		if x.covered < int64(revision) {
@@ -146,6 +152,7 @@ func (w *World) judge() {
 	w.collect(check.Durable(history, truth, w.contents()))
 	w.collect(check.Linearizable(history, truth, checkLimit))
 	w.compare()
+	w.rolls()
 }
 
 // contents is what each member holds.

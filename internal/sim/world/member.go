@@ -45,6 +45,7 @@ type Member struct {
 	founder bool
 	waiting []func() // what came in while it was paused
 	work    work
+	standing
 	process               // nil fields while it is down
 	slow    time.Duration // by which its applies may be later
 	cutting bool          // the power goes at one of the next operations of its disk
@@ -206,7 +207,10 @@ func (m *Member) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: 2, MaxLearners: 1}); err != nil {
+	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: 2, MaxLearners: w.set.Learners}); err != nil {
+		return err
+	}
+	if err := m.enlist(); err != nil {
 		return err
 	}
 	if m.depot, err = snapshot.New(snapshot.Options{FS: m.disk.FS(), Dir: dataDir, Checkpoint: m.checkpoint, Applied: m.engine.Applied().Index, Clock: m.clock}); err != nil {
@@ -218,7 +222,7 @@ func (m *Member) open() (err error) {
 	})
 	m.duty = leader.New(leader.Config{
 		Member: m.ID, Proposer: proposer{m}, State: dutyState{m}, Election: w.timing().Election(), RequestTimeout: w.timing().RequestTimeout(),
-		Checkpoints: w.set.Checkpoints, Clock: m.clock, ClusterVersion: "3.7.0",
+		Checkpoints: w.set.Checkpoints, Clock: m.clock, ClusterVersion: m.version,
 	})
 	m.drive, err = node.Drive(m.config(hard, entries))
 	return err
@@ -263,7 +267,7 @@ func (m *Member) openLog() (*raftpb.HardState, []*raftpb.Entry, error) {
 		return nil, nil, err
 	}
 	m.log = log
-	if len(replay.Entries) == 0 && m.engine.Applied().Index == 0 {
+	if m.founder && len(replay.Entries) == 0 && m.engine.Applied().Index == 0 {
 		return m.found()
 	}
 	return replay.HardState, replay.Entries, nil
@@ -314,7 +318,7 @@ func (m *Member) checkpoint(dir string) (*raftpb.SnapshotMetadata, error) {
 		return nil, err
 	}
 	mark := copied.Applied()
-	table, err := member.Open(copied, 1)
+	table, err := member.Open(copied, m.w.set.Learners)
 	if err = errors.Join(err, copied.Close()); err != nil {
 		return nil, err
 	}
@@ -346,6 +350,7 @@ func (m *Member) leaderChanged(l node.Leadership) {
 func (m *Member) ticks(life int) {
 	m.enter(life, func() {
 		m.drive.Tick()
+		m.dial()
 		if m.w.chance(20) {
 			m.drive.Tidy()
 		}
@@ -383,6 +388,7 @@ func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 	}
 	m.hub.Publish(effects.Events)
 	m.duty.Apply(leaseChanges(effects.Leases))
+	m.registered(&effects, cmds[len(cmds)-1].Index)
 	m.w.applied(m, cmds[len(cmds)-1].Index)
 	return nil
 }

@@ -40,7 +40,7 @@ func (x *watcher) connect() {
 	session := x.session
 	m := w.members[w.rng.IntN(len(w.members))]
 	d, ok := w.net.passes(0, m.ID)
-	if !ok || !m.up {
+	if !ok || !m.serves(false) {
 		w.after(w.between(time.Millisecond, 100*time.Millisecond), func() { x.again(session) })
 		return
 	}

@@ -12,7 +12,6 @@ import (
 
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/check"
-	durable "quorate.dev/quorate/internal/disk"
 	"quorate.dev/quorate/internal/sim/disk"
 	"quorate.dev/quorate/node"
 )
@@ -27,6 +26,8 @@ type Settings struct {
 	Load
 	Pace
 	Store
+	Crew
+	Releases
 	Members int      // 1 to 7
 	Faults  []string // which happen
 }
@@ -69,7 +70,7 @@ type World struct {
 	quiet   bool // clients ask nothing
 	healed  bool // nothing is broken any more
 
-	members  []*Member
+	roster
 	clients  []*client
 	watchers []*watcher
 	net      *network
@@ -92,6 +93,7 @@ type Counts struct {
 	Starts, Kills, PowerLosses int
 	Snapshots                  int
 	Hashes                     int // comparisons of the state of two members at one index
+	Reconfigurations
 }
 
 type stateHash struct {
@@ -169,6 +171,7 @@ func draw(rng *mathrand.Rand) Settings {
 			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0,
 		},
 	}
+	s.Crew, s.Releases = crew(rng, s.Members)
 	for _, f := range faultNames {
 		if rng.IntN(3) > 0 {
 			s.Faults = append(s.Faults, f)
@@ -184,12 +187,12 @@ func (w *World) instant() int64 { return int64(w.now) }
 // begin starts everything.
 func (w *World) begin() {
 	for i := range w.set.Members {
-		m := &Member{w: w, ID: memberID(i), name: nameOf(i), founder: true, disk: disk.New(w.rng, disk.Config{Ordered: w.set.Ordered})}
-		if err := durable.MakeDir(m.disk.FS(), dataDir); err != nil {
-			w.broken("%v", err)
-			return
-		}
+		m := w.newMember(memberID(i))
+		m.founder = true
 		w.members = append(w.members, m)
+	}
+	w.age()
+	for _, m := range w.members {
 		w.start(m)
 	}
 	for i := range w.set.Clients {
@@ -206,6 +209,7 @@ func (w *World) begin() {
 	}
 	w.after(time.Second, w.note)
 	w.after(w.upTo(w.set.FaultEvery), w.nemesis)
+	w.after(w.upTo(2*time.Second), w.operate)
 }
 
 // note keeps track of what compactions may remove.
@@ -219,11 +223,13 @@ func (w *World) note() {
 
 // start starts a member's process, unless it runs.
 func (w *World) start(m *Member) {
-	if m.up {
+	if m.up || m.gone {
 		return
 	}
 	if err := m.open(); err != nil {
 		switch {
+		case errors.Is(err, errRemoved):
+			w.retire(m, "does not start again: it was removed")
 		case m.cutting && errors.Is(err, disk.ErrPowerLost):
 			w.powerLoss(m)
 			w.revive(m)
@@ -241,6 +247,7 @@ func (w *World) start(m *Member) {
 	life := m.life
 	w.after(w.upTo(tick), func() { m.ticks(life) })
 	w.after(w.upTo(tick), func() { m.rounds(life) })
+	w.after(w.upTo(tick), func() { m.announce(life) })
 	m.follow()
 }
 
@@ -254,8 +261,8 @@ func (w *World) member(id ids.MemberID) *Member {
 }
 
 func (w *World) nameOf(id ids.MemberID) string {
-	if m := w.member(id); m != nil {
-		return m.name
+	if name := w.names[id]; name != "" {
+		return name
 	}
 	return id.String()
 }
@@ -309,4 +316,5 @@ func (c *Counts) Add(o Counts) {
 	c.PowerLosses += o.PowerLosses
 	c.Snapshots += o.Snapshots
 	c.Hashes += o.Hashes
+	c.Reconfigurations.add(o.Reconfigurations)
 }
