@@ -37,17 +37,18 @@ type State interface {
 
 // Config is what New needs. Fields are required unless they say otherwise.
 type Config struct {
-	Member         ids.MemberID
-	Proposer       Proposer
-	State          State
-	Election       time.Duration // the election timeout; leases live longer by it after a change of leader
-	RequestTimeout time.Duration // how long a request waits for this member to become the leader
-	Compaction     Compaction    // the zero value compacts nothing
-	Checkpoints    bool          // checkpoint the remaining time of long leases
-	QuotaBytes     int64         // 0 or below: alarms are not taken back
-	ClusterVersion string        // what this release raises the cluster version to; "": leave it alone
-	Clock          clock.Clock   // nil: the machine's clock
-	Logger         *zap.Logger   // nil: no log
+	Member          ids.MemberID
+	Proposer        Proposer
+	State           State
+	Election        time.Duration // the election timeout; leases live longer by it after a change of leader
+	RequestTimeout  time.Duration // how long a request waits for this member to become the leader
+	Compaction      Compaction    // the zero value compacts nothing
+	Checkpoints     bool          // checkpoint the remaining time of long leases
+	CheckpointEvery time.Duration // the period of checkpoints; 0: limits.LeaseCheckpoint
+	QuotaBytes      int64         // 0 or below: alarms are not taken back
+	ClusterVersion  string        // what this release raises the cluster version to; "": leave it alone
+	Clock           clock.Clock   // nil: the machine's clock
+	Logger          *zap.Logger   // nil: no log
 }
 
 // MinTTL is the shortest time to live that a lease is granted, in seconds: one and a half election timeouts rounded up, so
@@ -85,6 +86,9 @@ func New(c Config) *Duty {
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	}
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = limits.LeaseCheckpoint
 	}
 	d := &Duty{cfg: c, birth: c.Clock.Now()}
 	d.kick, d.quit = make(chan struct{}, 1), make(chan struct{})

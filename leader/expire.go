@@ -94,11 +94,11 @@ func (d *Duty) revokeAnswered(term ids.Term, id ids.LeaseID, err error) []waitin
 
 // checkpointed reports whether a lease lives long enough to be checkpointed.
 func (d *Duty) checkpointed(ttl int64) bool {
-	return d.cfg.Checkpoints && ttl > int64(limits.LeaseCheckpoint/time.Second)
+	return d.cfg.Checkpoints && ttl > int64(d.cfg.CheckpointEvery/time.Second)
 }
 
 // checkpoint proposes the remaining times of the leases whose turn it is, so that a later leader does not give them their
-// whole time again. Each lease has its turn every limits.LeaseCheckpoint.
+// whole time again. Each lease has its turn every Config.CheckpointEvery.
 func (d *Duty) checkpoint(now instant) {
 	for d.cfg.Checkpoints {
 		// A renewal that comes from here on must clear the checkpoint after it: so it must not be proposed before.
@@ -108,7 +108,7 @@ func (d *Duty) checkpoint(now instant) {
 			d.cfg.Proposer.ProposeMessage(command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
 				if r.Err != nil {
 					d.cfg.Logger.Warn("could not checkpoint leases, will try again in their next turn",
-						zap.Int("leases", len(m.Checkpoints)), zap.Duration("period", limits.LeaseCheckpoint), zap.Error(r.Err))
+						zap.Int("leases", len(m.Checkpoints)), zap.Duration("period", d.cfg.CheckpointEvery), zap.Error(r.Err))
 				}
 			}))
 		}
@@ -131,7 +131,7 @@ func (d *Duty) takeCheckpoints(now instant) (m *wire.LeaseCheckpointRequest, mor
 		if t == nil || t.check != next.at {
 			continue // left from an earlier life of the lease
 		}
-		t.check = now + instant(limits.LeaseCheckpoint)
+		t.check = now + instant(d.cfg.CheckpointEvery)
 		d.leases.checks.push(due{t.check, t.id})
 		left := int64(math.Ceil(time.Duration(t.deadline - now).Seconds()))
 		if left <= 0 || left >= t.ttl {

@@ -63,6 +63,8 @@ type process struct {
 	depot  *snapshot.Depot
 	drive  *node.Driver
 	led    ids.Term
+
+	suspended bool // its clock stands still with it
 }
 
 // work says which steps are already on the agenda.
@@ -86,7 +88,7 @@ func (m *Member) enter(life int, do func()) {
 func (m *Member) sync() {
 	if d := m.w.now - m.at; d > 0 {
 		m.at = m.w.now
-		m.clock.Advance(d)
+		m.clock.Advance(m.shown(d))
 	}
 }
 
@@ -178,6 +180,8 @@ func (m *Member) down(next *disk.Disk) {
 		return
 	}
 	m.up, m.paused, m.waiting, m.work = false, false, nil, work{}
+	m.w.demoted(m)
+	m.w.disturb()
 	m.drive.Abandon()
 	m.hub.Close()
 	m.duty.Stop()
@@ -190,7 +194,7 @@ func (m *Member) down(next *disk.Disk) {
 func (m *Member) open() (err error) {
 	w := m.w
 	m.life++
-	m.process = process{clock: clock.NewManual(epoch.Add(w.now)), at: w.now}
+	m.process = process{clock: m.newClock(), at: w.now}
 	defer func() {
 		if err != nil {
 			m.closeAll()
@@ -218,7 +222,7 @@ func (m *Member) open() (err error) {
 	})
 	m.duty = leader.New(leader.Config{
 		Member: m.ID, Proposer: proposer{m}, State: dutyState{m}, Election: w.timing().Election(), RequestTimeout: w.timing().RequestTimeout(),
-		Checkpoints: w.set.Checkpoints, Clock: m.clock, ClusterVersion: "3.7.0",
+		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Clock: m.clock, ClusterVersion: "3.7.0",
 	})
 	m.drive, err = node.Drive(m.config(hard, entries))
 	return err
@@ -232,7 +236,7 @@ func (m *Member) config(hard *raftpb.HardState, entries []*raftpb.Entry) node.Co
 		Raft: node.Raft{PreVote: true, CatchUp: w.set.CatchUp, Slack: w.set.Slack}, Clock: m.clock,
 		Observer: node.Observer{
 			LeaderChanged: m.leaderChanged,
-			LeaderReady:   func(term ids.Term) { m.duty.Promote(term, m.state.View().Leases.All()) },
+			LeaderReady:   func(term ids.Term) { m.duty.Promote(term, m.state.View().Leases.All()); w.promoted(m, term) },
 		},
 	}
 }
@@ -337,6 +341,7 @@ func (m *Member) leaderChanged(l node.Leadership) {
 	case l.Self:
 		m.led = l.Term
 	case m.led != 0:
+		m.w.demoted(m)
 		m.duty.Demote(m.led)
 		m.led = 0
 	}
@@ -351,7 +356,7 @@ func (m *Member) ticks(life int) {
 		}
 	})
 	if m.up && m.life == life {
-		m.w.after(tick, func() { m.ticks(life) })
+		m.w.after(m.period(tick), func() { m.ticks(life) })
 	}
 }
 
@@ -359,7 +364,7 @@ func (m *Member) ticks(life int) {
 func (m *Member) rounds(life int) {
 	m.enter(life, m.duty.Round)
 	if m.up && m.life == life {
-		m.w.after(limits.LeaseRound, func() { m.rounds(life) })
+		m.w.after(m.period(limits.LeaseRound), func() { m.rounds(life) })
 	}
 }
 
@@ -382,6 +387,7 @@ func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 		}
 	}
 	m.hub.Publish(effects.Events)
+	m.w.ends(m, effects.Leases)
 	m.duty.Apply(leaseChanges(effects.Leases))
 	m.w.applied(m, cmds[len(cmds)-1].Index)
 	return nil

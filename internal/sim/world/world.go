@@ -27,7 +27,10 @@ type Settings struct {
 	Load
 	Pace
 	Store
+	Tenancy
+	Clocks
 	Members int      // 1 to 7
+	Long    bool     // minutes in which little happens
 	Faults  []string // which happen
 }
 
@@ -84,6 +87,7 @@ type findings struct {
 	safe       int64 // up to here every event is in the hands of some watch: compaction may go this far
 	counts     Counts
 	hashes     map[ids.Index]stateHash
+	tenants
 }
 
 // Counts are of one run.
@@ -92,6 +96,7 @@ type Counts struct {
 	Starts, Kills, PowerLosses int
 	Snapshots                  int
 	Hashes                     int // comparisons of the state of two members at one index
+	Leases, Expired, Holds     int // leases that are judged, those that ended by time, times that a lock was held
 }
 
 type stateHash struct {
@@ -174,6 +179,8 @@ func draw(rng *mathrand.Rand) Settings {
 			s.Faults = append(s.Faults, f)
 		}
 	}
+	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
+	drawLong(rng, &s)
 	return s
 }
 
@@ -204,6 +211,7 @@ func (w *World) begin() {
 		x.begin(1)
 		w.after(w.upTo(time.Second), x.connect)
 	}
+	w.settle()
 	w.after(time.Second, w.note)
 	w.after(w.upTo(w.set.FaultEvery), w.nemesis)
 }
@@ -309,4 +317,7 @@ func (c *Counts) Add(o Counts) {
 	c.PowerLosses += o.PowerLosses
 	c.Snapshots += o.Snapshots
 	c.Hashes += o.Hashes
+	c.Leases += o.Leases
+	c.Expired += o.Expired
+	c.Holds += o.Holds
 }
