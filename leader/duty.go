@@ -22,9 +22,11 @@ type Message = interface {
 	Append(dst []byte) []byte
 }
 
-// Proposer proposes commands to the group; *node.Host is one. It does not block, and completes the waiter exactly once.
+// Proposer proposes commands to the group; *node.Host is one. Neither method blocks, and both complete the waiter exactly once.
 type Proposer interface {
 	ProposeMessage(kind command.Kind, m Message, w command.Waiter)
+	// ProposeInTerm proposes what must take effect as an entry of that term or not at all.
+	ProposeInTerm(term ids.Term, kind command.Kind, m Message, w command.Waiter)
 }
 
 // State is what the duties look at. Each method reads the newest published view.

@@ -20,7 +20,7 @@ type Tenancy struct {
 // drawTenancy makes up what those do who hold leases.
 func drawTenancy(rng *mathrand.Rand) Tenancy {
 	t := Tenancy{
-		Lessees: rng.IntN(4), Lockers: max(0, rng.IntN(7)-2), Locks: 1 + rng.IntN(2),
+		Lessees: []int{0, 1, 2, 2, 3, 4}[rng.IntN(6)], Lockers: max(0, rng.IntN(7)-2), Locks: 1 + rng.IntN(2),
 		Checkpoint: []time.Duration{time.Second, 3 * time.Second, 20 * time.Second, 0}[rng.IntN(4)],
 	}
 	if rng.IntN(3) == 0 {
@@ -151,6 +151,7 @@ type lessee struct {
 type tenancy struct {
 	id, ttl int64
 	until   time.Duration // it is kept alive until then
+	pace    time.Duration // of keeping it alive
 	keys    int           // attached until now
 }
 
@@ -224,13 +225,12 @@ func (x *lessee) take() {
 		for i := range w.rng.IntN(3) {
 			x.attach(t, fmt.Sprintf("lease/%x/%d", id, i))
 		}
-		w.after(x.pace(t), func() { x.keep(t) })
+		t.pace = min(time.Duration(ttl)*time.Second/3, 30*time.Second) // as etcd's client does
+		if w.chance(2) && ttl < 1000 {                                 // at the last moment
+			t.pace = time.Duration(ttl) * time.Second * time.Duration(70+w.rng.IntN(29)) / 100
+		}
+		w.after(t.pace, func() { x.keep(t) })
 	})
-}
-
-// pace is how often a lease is kept alive, as etcd's client does.
-func (x *lessee) pace(t *tenancy) time.Duration {
-	return min(time.Duration(t.ttl)*time.Second/3, 30*time.Second)
 }
 
 // keep keeps a lease alive.
@@ -244,7 +244,7 @@ func (x *lessee) keep(t *tenancy) {
 		case err != nil:
 			x.w.after(500*time.Millisecond, func() { x.keep(t) })
 		case ttl > 0:
-			x.w.after(x.pace(t), func() { x.keep(t) })
+			x.w.after(t.pace, func() { x.keep(t) })
 		}
 	})
 }

@@ -420,6 +420,11 @@ func (p proposer) ProposeMessage(kind command.Kind, msg leader.Message, w comman
 	p.m.drive.Host.ProposeMessage(kind, msg, w)
 }
 
+// ProposeInTerm implements leader.Proposer.
+func (p proposer) ProposeInTerm(term ids.Term, kind command.Kind, msg leader.Message, w command.Waiter) {
+	p.m.drive.Host.ProposeInTerm(term, kind, msg, w)
+}
+
 // dutyState is what the duties look at.
 type dutyState struct{ m *Member }
 
