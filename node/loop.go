@@ -311,8 +311,11 @@ func (l *loop) propose(all bool) {
 
 // step proposes one chunk and reports whether raft took it. It does not while there is no leader, or while the leadership is
 // being handed over; then the chunk is proposed again at every turn until its waiters time out. What raft took and then lost
-// comes back through reissue.
+// comes back through reissue. A chunk that is void is answered here.
 func (l *loop) step(c *chunk) bool {
+	if l.void(c) {
+		return true
+	}
 	if l.lead == raft.None {
 		return false
 	}

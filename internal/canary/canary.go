@@ -34,4 +34,8 @@ const (
 	StaleReads     Name = "stale-reads"    // a leader reads without asking the others
 	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
 	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
+
+	LeaseEarly  Name = "lease-early"        // a leader lets a lease end although it was renewed
+	RenewalLost Name = "lease-renewal-lost" // a renewal leaves the checkpoint that was made before it
+	RevokeLate  Name = "lease-revoke-late"  // what a leader revokes when it leads no more is taken by the next
 )

@@ -9,7 +9,7 @@ import (
 )
 
 // faultNames are the faults that a seed chooses from.
-var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall", "slow"}
+var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall", "slow", "leap", "suspend"}
 
 // nemesis does harm, and goes on doing so until the faulty time is over.
 func (w *World) nemesis() {
@@ -38,7 +38,10 @@ func (w *World) harm(kind string) {
 		m = w.leader()
 	}
 	w.trace.note(m.name, "%s", kind)
+	w.disturb()
 	switch kind {
+	case "leap", "suspend":
+		w.clockFault(kind, m)
 	case "kill", "kill-leader":
 		w.counts.Kills++
 		m.kill()
@@ -169,6 +172,7 @@ func (w *World) resume(m *Member, life int) {
 		return
 	}
 	m.paused = false
+	m.wake()
 	w.trace.note(m.name, "resumes")
 	waiting := m.waiting
 	m.waiting = nil

@@ -64,6 +64,8 @@ type process struct {
 	depot  *snapshot.Depot
 	drive  *node.Driver
 	led    ids.Term
+
+	suspended bool // its clock stands still with it
 }
 
 // work says which steps are already on the agenda.
@@ -87,7 +89,7 @@ func (m *Member) enter(life int, do func()) {
 func (m *Member) sync() {
 	if d := m.w.now - m.at; d > 0 {
 		m.at = m.w.now
-		m.clock.Advance(d)
+		m.clock.Advance(m.shown(d))
 	}
 }
 
@@ -179,6 +181,8 @@ func (m *Member) down(next *disk.Disk) {
 		return
 	}
 	m.up, m.paused, m.waiting, m.work = false, false, nil, work{}
+	m.w.demoted(m)
+	m.w.disturb()
 	m.drive.Abandon()
 	m.hub.Close()
 	m.duty.Stop()
@@ -191,7 +195,7 @@ func (m *Member) down(next *disk.Disk) {
 func (m *Member) open() (err error) {
 	w := m.w
 	m.life++
-	m.process = process{clock: clock.NewManual(epoch.Add(w.now)), at: w.now}
+	m.process = process{clock: m.newClock(), at: w.now}
 	defer func() {
 		if err != nil {
 			m.closeAll()
@@ -222,7 +226,7 @@ func (m *Member) open() (err error) {
 	})
 	m.duty = leader.New(leader.Config{
 		Member: m.ID, Proposer: proposer{m}, State: dutyState{m}, Election: w.timing().Election(), RequestTimeout: w.timing().RequestTimeout(),
-		Checkpoints: w.set.Checkpoints, Clock: m.clock, ClusterVersion: m.version,
+		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Clock: m.clock, ClusterVersion: m.version,
 	})
 	m.drive, err = node.Drive(m.config(hard, entries))
 	return err
@@ -236,7 +240,7 @@ func (m *Member) config(hard *raftpb.HardState, entries []*raftpb.Entry) node.Co
 		Raft: node.Raft{PreVote: true, CatchUp: w.set.CatchUp, Slack: w.set.Slack}, Clock: m.clock,
 		Observer: node.Observer{
 			LeaderChanged: m.leaderChanged,
-			LeaderReady:   func(term ids.Term) { m.duty.Promote(term, m.state.View().Leases.All()) },
+			LeaderReady:   func(term ids.Term) { m.duty.Promote(term, m.state.View().Leases.All()); w.promoted(m, term) },
 		},
 	}
 }
@@ -341,6 +345,7 @@ func (m *Member) leaderChanged(l node.Leadership) {
 	case l.Self:
 		m.led = l.Term
 	case m.led != 0:
+		m.w.demoted(m)
 		m.duty.Demote(m.led)
 		m.led = 0
 	}
@@ -356,7 +361,7 @@ func (m *Member) ticks(life int) {
 		}
 	})
 	if m.up && m.life == life {
-		m.w.after(tick, func() { m.ticks(life) })
+		m.w.after(m.period(tick), func() { m.ticks(life) })
 	}
 }
 
@@ -364,7 +369,7 @@ func (m *Member) ticks(life int) {
 func (m *Member) rounds(life int) {
 	m.enter(life, m.duty.Round)
 	if m.up && m.life == life {
-		m.w.after(limits.LeaseRound, func() { m.rounds(life) })
+		m.w.after(m.period(limits.LeaseRound), func() { m.rounds(life) })
 	}
 }
 
@@ -387,6 +392,7 @@ func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 		}
 	}
 	m.hub.Publish(effects.Events)
+	m.w.ends(m, effects.Leases)
 	m.duty.Apply(leaseChanges(effects.Leases))
 	m.registered(&effects, cmds[len(cmds)-1].Index)
 	m.w.applied(m, cmds[len(cmds)-1].Index)
@@ -418,6 +424,11 @@ type proposer struct{ m *Member }
 // ProposeMessage implements leader.Proposer.
 func (p proposer) ProposeMessage(kind command.Kind, msg leader.Message, w command.Waiter) {
 	p.m.drive.Host.ProposeMessage(kind, msg, w)
+}
+
+// ProposeInTerm implements leader.Proposer.
+func (p proposer) ProposeInTerm(term ids.Term, kind command.Kind, msg leader.Message, w command.Waiter) {
+	p.m.drive.Host.ProposeInTerm(term, kind, msg, w)
 }
 
 // dutyState is what the duties look at.

@@ -28,7 +28,10 @@ type Settings struct {
 	Store
 	Crew
 	Releases
+	Tenancy
+	Clocks
 	Members int      // 1 to 7
+	Long    bool     // minutes in which little happens
 	Faults  []string // which happen
 }
 
@@ -85,6 +88,7 @@ type findings struct {
 	safe       int64 // up to here every event is in the hands of some watch: compaction may go this far
 	counts     Counts
 	hashes     map[ids.Index]stateHash
+	tenants
 }
 
 // Counts are of one run.
@@ -94,6 +98,7 @@ type Counts struct {
 	Snapshots                  int
 	Hashes                     int // comparisons of the state of two members at one index
 	Reconfigurations
+	Leases, Expired, Holds     int // leases that are judged, those that ended by time, times that a lock was held
 }
 
 type stateHash struct {
@@ -177,6 +182,8 @@ func draw(rng *mathrand.Rand) Settings {
 			s.Faults = append(s.Faults, f)
 		}
 	}
+	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
+	drawLong(rng, &s)
 	return s
 }
 
@@ -207,6 +214,7 @@ func (w *World) begin() {
 		x.begin(1)
 		w.after(w.upTo(time.Second), x.connect)
 	}
+	w.settle()
 	w.after(time.Second, w.note)
 	w.after(w.upTo(w.set.FaultEvery), w.nemesis)
 	w.after(w.upTo(2*time.Second), w.operate)
@@ -317,4 +325,7 @@ func (c *Counts) Add(o Counts) {
 	c.Snapshots += o.Snapshots
 	c.Hashes += o.Hashes
 	c.Reconfigurations.add(o.Reconfigurations)
+	c.Leases += o.Leases
+	c.Expired += o.Expired
+	c.Holds += o.Holds
 }
