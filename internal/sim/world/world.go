@@ -98,7 +98,7 @@ type Counts struct {
 	Snapshots                  int
 	Hashes                     int // comparisons of the state of two members at one index
 	Reconfigurations
-	Leases, Expired, Holds     int // leases that are judged, those that ended by time, times that a lock was held
+	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
 }
 
 type stateHash struct {
