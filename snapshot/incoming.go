@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/internal/disk"
 )
 
@@ -33,9 +35,24 @@ func (d *Depot) Receive(ctx context.Context, manifest []byte, fetch Fetch) error
 	if err != nil {
 		return err
 	}
-	if err := d.clear(func(name string) bool { return name == m.Name }); err != nil { // the newest one is what is needed
+	if err := d.clear(func(name string) bool { return name == m.Name || d.awaited(name) }); err != nil {
 		return err
 	}
+	if err := d.receive(ctx, m, manifest, fetch); err != nil {
+		return err
+	}
+	d.whole = append(slices.DeleteFunc(d.whole, func(name string) bool { return name == m.Name }), m.Name)
+	d.whole = d.whole[max(0, len(d.whole)-wholeMost):]
+	return nil
+}
+
+// awaited reports whether a snapshot was received whole since the start, and lately: raft may know of it, and want it installed.
+// Another leader may announce its own before that has happened. Parts of older ones are of no use.
+func (d *Depot) awaited(name string) bool {
+	return slices.Contains(d.whole, name) && !canary.On(canary.SnapshotGone)
+}
+
+func (d *Depot) receive(ctx context.Context, m *Manifest, manifest []byte, fetch Fetch) error {
 	dir := d.path(incomingDir, m.Name)
 	if _, err := d.o.FS.Stat(d.o.FS.PathJoin(dir, manifestTo)); err == nil {
 		return nil // whole since an earlier time
@@ -208,6 +225,12 @@ func Swap(files vfs.FS, dir, store string) error {
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot: %w", err)
+	}
+	if canary.On(canary.StoreBack) {
+		// As if the defragmentation of the process that took the snapshot in had ended after it.
+		if _, err := files.Stat(store + ".defragmented"); err == nil {
+			_ = errors.Join(files.RemoveAll(store), files.Rename(store+".defragmented", store))
+		}
 	}
 	// The manifest goes last: as long as it is there, all of this is repeated.
 	if err := errors.Join(files.RemoveAll(old), files.Remove(files.PathJoin(install, manifestTo)), disk.SyncDir(files, install)); err != nil {
