@@ -20,6 +20,7 @@ func (w *World) heal() {
 	w.trace.note("-", "no more faults")
 	w.healed = true
 	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
+	w.net.tails, w.lull = tails{jam: map[link]time.Duration{}}, lull{}
 	for _, m := range w.members {
 		m.disk.Free()
 		m.disk.Repair()

@@ -27,6 +27,7 @@ type Settings struct {
 	Load
 	Pace
 	Store
+	Compaction
 	Members int      // 1 to 7
 	Faults  []string // which happen
 }
@@ -55,6 +56,7 @@ type Store struct {
 	Segment     int64 // of the log, bytes
 	Checkpoints bool  // of leases
 	Ordered     bool  // changes of directories survive a power loss in their order
+	NoPreVote   bool  // elections begin without asking whether they could be won
 }
 
 // World is one run.
@@ -74,6 +76,8 @@ type World struct {
 	watchers []*watcher
 	net      *network
 	trace    *trace
+	lull     lull
+	contest  contest
 	findings
 }
 
@@ -84,6 +88,7 @@ type findings struct {
 	safe       int64 // up to here every event is in the hands of some watch: compaction may go this far
 	counts     Counts
 	hashes     map[ids.Index]stateHash
+	compacted  int64 // the highest revision that a compaction was answered for
 }
 
 // Counts are of one run.
@@ -126,9 +131,10 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 	w := &World{set: set, rng: seeded(seed), findings: findings{hashes: map[ids.Index]stateHash{}}}
 	if w.set.Members == 0 {
 		w.set = draw(w.rng)
+		w.drawCompaction()
 	}
 	w.trace = &trace{w: w, out: out}
-	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}}
+	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}, tails: tails{jam: map[link]time.Duration{}}}
 	w.trace.note("-", "seed %d: %+v", seed, w.set)
 	w.live()
 	return Report{
@@ -166,7 +172,7 @@ func draw(rng *mathrand.Rand) Settings {
 		},
 		Store: Store{
 			CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
-			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0,
+			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, NoPreVote: rng.IntN(4) == 0,
 		},
 	}
 	for _, f := range faultNames {
@@ -197,6 +203,7 @@ func (w *World) begin() {
 		w.clients = append(w.clients, c)
 		w.after(w.upTo(time.Second), c.begin)
 	}
+	w.janitor()
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}

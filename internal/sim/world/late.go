@@ -1,0 +1,51 @@
+package world
+
+import (
+	"time"
+
+	"quorate.dev/quorate/ids"
+)
+
+// tails are messages that come very late: a second time, long after the first, or all of a direction together when it has been jammed.
+type tails struct {
+	echo int                    // one of so many messages comes a second time, up to echoTime later; 0: none
+	jam  map[link]time.Duration // until when nothing arrives, which is not lost
+}
+
+const echoTime = 4 * time.Second
+
+func (w *World) echoes() {
+	w.net.echo = 1 + w.rng.IntN(12)
+	w.mends(w.between(500*time.Millisecond, 4*time.Second), func() { w.net.echo = 0 })
+}
+
+// jams holds up what some members send to each other.
+func (w *World) jams(m *Member) {
+	until := w.now + w.between(50*time.Millisecond, 3*time.Second)
+	for _, o := range w.members {
+		if o == m || w.chance(2) {
+			continue
+		}
+		l := link{o.ID, m.ID}
+		if w.chance(3) {
+			l = link{m.ID, o.ID}
+		}
+		w.net.jam[l] = until
+	}
+}
+
+// jammed is how much longer something is under way from one to the other.
+func (n *network) jammed(from, to ids.MemberID) time.Duration {
+	return max(0, n.jam[link{from, to}]-n.w.now)
+}
+
+// copies draws how much later each copy of a message comes, the first at once.
+func (n *network) copies(double bool) []time.Duration {
+	switch {
+	case double && n.echo > 0 && n.w.chance(n.echo):
+		return []time.Duration{0, n.w.upTo(echoTime)}
+	case double && n.twice > 0 && n.w.chance(n.twice):
+		return []time.Duration{0, 0}
+	}
+	return []time.Duration{0}
+}
