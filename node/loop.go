@@ -345,9 +345,11 @@ func (l *loop) ready() {
 	l.publish()
 	l.readConfirmed(rd.ReadStates)
 	var remote []*raftpb.Message
+	asks := withAppend(rd.Messages)
 	for _, m := range rd.Messages {
 		switch m.GetTo() {
 		case raft.LocalAppendThread:
+			m.Responses = append(m.Responses, asks...)
 			if m.GetSnapshot() != nil && l.h.cfg.Snapshots == nil {
 				invariant.Failed("raft wants to install a snapshot at index %d, but nobody can have sent one", m.GetSnapshot().GetMetadata().GetIndex())
 			}
@@ -373,7 +375,7 @@ func (l *loop) ready() {
 				l.sendSnapshot(m)
 				continue
 			}
-			if !l.withholds(m) {
+			if !l.withholds(m) && (m.GetType() != raftpb.MsgVote || len(asks) == 0) {
 				remote = append(remote, m)
 			}
 		}
@@ -381,6 +383,22 @@ func (l *loop) ready() {
 	if len(remote) > 0 {
 		l.h.cfg.Transport.Send(remote)
 	}
+}
+
+// withAppend returns the requests for votes that wait until the log has the term they are for: those that come with a storage append, which
+// has it. Raft lets them go at once, and a candidate that the others elect meanwhile may lose its power before it has written its term, be
+// elected again in the same term, and give the same index and term to another entry.
+func withAppend(messages []*raftpb.Message) (asks []*raftpb.Message) {
+	appends := false
+	for _, m := range messages {
+		appends = appends || m.GetTo() == raft.LocalAppendThread
+	}
+	for _, m := range messages {
+		if appends && m.GetType() == raftpb.MsgVote && !canary.On(canary.AskEarly) {
+			asks = append(asks, m)
+		}
+	}
+	return asks
 }
 
 // publish makes changes of term, leader and voters known.

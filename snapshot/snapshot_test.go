@@ -214,6 +214,35 @@ func TestResume(t *testing.T) {
 	require.Equal(t, content(100), read(t, files, "data/store"))
 }
 
+// TestResumeAtAnotherMember begins a download at one member and ends it at another, whose checkpoint of the same entry has other files under the same
+// name. Nothing of the first one may be left.
+func TestResumeAtAnotherMember(t *testing.T) {
+	first, second, files := newSender(t), newSender(t), vfs.NewMem()
+	var err error
+	first.Depot, err = snapshot.New(snapshot.Options{FS: first.files, Dir: "data", Clock: first.clock, Checkpoint: func(dir string) (*raftpb.SnapshotMetadata, error) {
+		write(t, first.files, dir, map[string][]byte{"000001.sst": []byte("another"), "marker.000009": nil, "z": []byte("z")})
+		return &raftpb.SnapshotMetadata{Index: proto.Uint64(100), Term: proto.Uint64(3)}, nil
+	}})
+	require.NoError(t, err)
+	one, _, err := first.Take(50)
+	require.NoError(t, err)
+	two, meta, err := second.Take(50)
+	require.NoError(t, err)
+	d := newReceiver(t, files)
+	require.Error(t, d.Receive(t.Context(), one, func(ctx context.Context, name, file string, from int64) (io.ReadCloser, error) {
+		if file == "z" {
+			return nil, errors.New("the connection broke")
+		}
+		return first.fetch(ctx, name, file, from)
+	}))
+	for err = d.Receive(t.Context(), two, second.fetch); err != nil; err = d.Receive(t.Context(), two, second.fetch) {
+		require.ErrorContains(t, err, "000001.sst arrived with") // what was begun of the other one's file is of no use
+	}
+	require.NoError(t, d.Install(meta))
+	require.NoError(t, snapshot.Swap(files, "data", "data/store"))
+	require.Equal(t, content(100), read(t, files, "data/store"))
+}
+
 // TestOldIsRemoved checks that a start removes what was received and is older than the store.
 func TestOldIsRemoved(t *testing.T) {
 	s := newSender(t)

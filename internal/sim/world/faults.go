@@ -132,11 +132,11 @@ func (w *World) breakDisk(kind string, m *Member) {
 		})
 	case "full":
 		m.disk.FailAfter(1+w.rng.Uint64N(30), disk.NoSpace)
-		w.mends(lasts, func() { m.disk.Free(); w.start(m) })
+		w.mends(lasts, func() { m.mended(); w.start(m) })
 	case "broken":
 		m.disk.FailAfter(1+w.rng.Uint64N(30), disk.Broken)
 		w.mends(lasts, func() {
-			m.disk.Repair()
+			m.mended()
 			w.powerLoss(m) // what the kernel believes to be written is gone with it
 			w.revive(m)
 		})
@@ -147,6 +147,15 @@ func (w *World) breakDisk(kind string, m *Member) {
 			m.enter(m.life, func() {})
 		})
 	}
+}
+
+// mended ends what is wrong with a disk, but for what the process has made of it.
+func (m *Member) mended() {
+	if m.disk.Failing() != "" {
+		m.harmed = m.life
+	}
+	m.disk.Free()
+	m.disk.Repair()
 }
 
 // revive starts a member again after a while.

@@ -22,8 +22,7 @@ func (w *World) heal() {
 	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
 	w.net.tails, w.lull = tails{jam: map[link]time.Duration{}}, lull{}
 	for _, m := range w.members {
-		m.disk.Free()
-		m.disk.Repair()
+		m.mended()
 		m.disk.SetStalled(false)
 		m.slow = 0
 		if m.cutting {

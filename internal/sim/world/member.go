@@ -48,6 +48,7 @@ type Member struct {
 	process               // nil fields while it is down
 	slow    time.Duration // by which its applies may be later
 	cutting bool          // the power goes at one of the next operations of its disk
+	harmed  int           // the life whose disk failed at some time: it may find that out later
 }
 
 // process is what a start makes.
@@ -150,8 +151,11 @@ func (m *Member) ended(err error) {
 		m.w.revive(m)
 		return
 	}
+	harmed := m.harmed == m.life
 	m.kill()
 	switch {
+	case harmed:
+		m.w.start(m)
 	case again:
 		m.w.after(m.w.upTo(100*time.Millisecond), func() { m.w.start(m) })
 	case m.disk.Failing() == "":
