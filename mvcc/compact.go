@@ -75,7 +75,7 @@ func (s *Store) scrubOne(b *storage.Batch) bool {
 // buried reports whether a tombstone is below what can be read or watched. That at the compacted revision itself is not.
 func (s *Store) buried(id versionID) bool {
 	main := s.data.version(id).main
-	if main == s.compacted && (canary.On(canary.RevisionBack) || canary.On(canary.GraveForgotten) && s.garbage.forgotten == main) {
+	if main == s.compacted && (canary.On(canary.RevisionBack) && main == s.rev || canary.On(canary.GraveForgotten) && s.garbage.forgotten == main) {
 		return true
 	}
 	return main < s.compacted

@@ -131,6 +131,7 @@ func (w *World) judge() {
 		}
 		watches = append(watches, x.watches...)
 	}
+	watches = append(watches, w.views()...)
 	var history []check.Operation
 	compacted := int64(0)
 	for _, c := range w.clients {

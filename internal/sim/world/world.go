@@ -74,6 +74,7 @@ type World struct {
 	members  []*Member
 	clients  []*client
 	watchers []*watcher
+	viewers  []*viewer
 	net      *network
 	trace    *trace
 	lull     lull
@@ -204,6 +205,7 @@ func (w *World) begin() {
 		w.after(w.upTo(time.Second), c.begin)
 	}
 	w.janitor()
+	w.addViewers()
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}
