@@ -141,6 +141,8 @@ type Depot struct {
 	making sync.Mutex
 	taking sync.Mutex // held while a snapshot is received
 	whole  []string   // names of the last snapshots that were received whole; taking guards it
+
+	announced []string // see canary.SnapshotGone
 }
 
 // kept is a checkpoint for others.

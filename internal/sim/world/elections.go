@@ -19,14 +19,25 @@ func (w *World) contestLeadership() {
 	w.contest.until = w.now + lasts
 	w.net.delay = w.between(5*time.Millisecond, 400*time.Millisecond)
 	w.mends(lasts, func() { w.net.delay = time.Millisecond })
-	m, life := w.leader(), 0
-	life = m.life
-	for range 2 + w.rng.IntN(2) {
-		to := w.anyMember().ID
+	m := w.leader()
+	life, asked := m.life, 2+w.rng.IntN(2)
+	for _, i := range w.rng.Perm(len(w.members)) {
+		to := w.members[i].ID
+		if to == m.ID || asked == 0 {
+			continue
+		}
+		asked--
 		w.after(w.upTo(20*time.Millisecond), func() {
 			m.enter(life, func() { m.drive.Host.TransferLeadership(to, func(error) {}) })
 		})
 	}
+}
+
+// handOver has the leader hand over to some other.
+func (w *World) handOver() {
+	m, to := w.leader(), w.anyMember()
+	w.trace.note(m.name, "hands over to %s", to.name)
+	m.enter(m.life, func() { m.drive.Host.TransferLeadership(to.ID, func(error) {}) })
 }
 
 // voted looks at what a member sends: in a contest, some that give their vote lose their power just after, and are back at once.

@@ -8,9 +8,16 @@ import (
 	"quorate.dev/quorate/internal/sim/disk"
 )
 
+// trials are times in which faults come together, and what makes them show.
+type trials struct {
+	lull    lull
+	contest contest
+	viewers []*viewer
+}
+
 // faultNames are the faults that a seed chooses from.
 var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall", "slow",
-	"compact-at-head", "contest", "echo", "jam"}
+	"compact-at-head", "contest", "echo", "jam", "left-behind"}
 
 // nemesis does harm, and goes on doing so until the faulty time is over.
 func (w *World) nemesis() {
@@ -72,7 +79,9 @@ func (w *World) harm(kind string) {
 	case "contest":
 		w.contestLeadership()
 	case "echo":
-		w.echoes()
+		w.echoes(m)
+	case "left-behind":
+		w.leaveBehind(m)
 	case "jam":
 		w.jams(m)
 	case "slow":

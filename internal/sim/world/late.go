@@ -14,9 +14,43 @@ type tails struct {
 
 const echoTime = 4 * time.Second
 
-func (w *World) echoes() {
-	w.net.echo = 1 + w.rng.IntN(12)
-	w.mends(w.between(500*time.Millisecond, 4*time.Second), func() { w.net.echo = 0 })
+// echoes has messages come again when nobody expects them any more, at members that lag behind with their applies while others
+// wait for answers.
+func (w *World) echoes(m *Member) {
+	w.net.echo, w.net.delay = 1+w.rng.IntN(12), w.between(time.Millisecond, 60*time.Millisecond)
+	if w.chance(2) {
+		m.slow = w.between(50*time.Millisecond, time.Second)
+	}
+	w.mends(w.between(500*time.Millisecond, 4*time.Second), func() { w.net.echo, w.net.delay, m.slow = 0, time.Millisecond, 0 })
+}
+
+// leaveBehind cuts a member off until the others have let go of what it lacks, for the most part, and then has one leader after the
+// other bring it a snapshot, of which the next may come before the last is installed.
+func (w *World) leaveBehind(m *Member) {
+	if len(w.members) < 3 {
+		return
+	}
+	for _, o := range w.members {
+		if o != m {
+			w.net.sever(o.ID, m.ID, true)
+			w.net.sever(m.ID, o.ID, true)
+		}
+	}
+	if w.chance(2) {
+		w.after(w.upTo(3*time.Second), func() { w.flush(m) })
+	}
+	w.mends(w.between(time.Second, 4*time.Second), func() {
+		for _, o := range w.members {
+			w.net.sever(o.ID, m.ID, false)
+			w.net.sever(m.ID, o.ID, false)
+		}
+		if w.chance(2) {
+			w.mends(w.upTo(300*time.Millisecond), func() { w.breakDisk("stall", m) })
+		}
+		for at := w.upTo(500 * time.Millisecond); at < 2*time.Second; at += w.upTo(500 * time.Millisecond) {
+			w.mends(at, w.handOver)
+		}
+	})
 }
 
 // jams holds up what some members send to each other.

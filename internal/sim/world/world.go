@@ -61,25 +61,28 @@ type Store struct {
 
 // World is one run.
 type World struct {
-	set     Settings
-	rng     *mathrand.Rand
-	now     time.Duration
-	agenda  agenda
-	seq     uint64
-	steps   uint64
-	stopped bool
-	quiet   bool // clients ask nothing
-	healed  bool // nothing is broken any more
+	set    Settings
+	rng    *mathrand.Rand
+	now    time.Duration
+	agenda agenda
+	seq    uint64
+	steps  uint64
+	phase
 
 	members  []*Member
 	clients  []*client
 	watchers []*watcher
-	viewers  []*viewer
 	net      *network
 	trace    *trace
-	lull     lull
-	contest  contest
+	trials
 	findings
+}
+
+// phase is how far the run is.
+type phase struct {
+	stopped bool
+	quiet   bool // clients ask nothing
+	healed  bool // nothing is broken any more
 }
 
 // findings are what a run has seen.
@@ -172,7 +175,7 @@ func draw(rng *mathrand.Rand) Settings {
 			Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
 		},
 		Store: Store{
-			CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
+			CatchUp: pick(5, 5, 50, 500), Slack: pick(5, 5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
 			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, NoPreVote: rng.IntN(4) == 0,
 		},
 	}
