@@ -48,7 +48,7 @@ func (m *Member) keepAlive(id int64, answer leaseReply) {
 	renew := func(l *Member, done leaseReply) {
 		l.renew(ids.LeaseID(id), func(ttl int64, err error) { done(lifetime{ttl: ttl}, err) })
 	}
-	if m.drive.Host.Status().Self || len(m.w.members) == 1 {
+	if m.drive.Host.Status().Self || len(m.state.View().Members.Members()) == 1 {
 		renew(m, answer)
 		return
 	}

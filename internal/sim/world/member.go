@@ -226,7 +226,7 @@ func (m *Member) open() (err error) {
 	})
 	m.duty = leader.New(leader.Config{
 		Member: m.ID, Proposer: proposer{m}, State: dutyState{m}, Election: w.timing().Election(), RequestTimeout: w.timing().RequestTimeout(),
-		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Clock: m.clock, ClusterVersion: m.version,
+		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Compaction: w.set.Automatic, Clock: m.clock, ClusterVersion: m.version,
 	})
 	m.drive, err = node.Drive(m.config(hard, entries))
 	return err
@@ -425,7 +425,9 @@ type proposer struct{ m *Member }
 
 // ProposeMessage implements leader.Proposer.
 func (p proposer) ProposeMessage(kind command.Kind, msg leader.Message, w command.Waiter) {
-	p.m.drive.Host.ProposeMessage(kind, msg, w)
+	if w = p.m.automatic(kind, msg, w); w != nil {
+		p.m.drive.Host.ProposeMessage(kind, msg, w)
+	}
 }
 
 // ProposeInTerm implements leader.Proposer.

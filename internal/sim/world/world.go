@@ -108,6 +108,7 @@ type Counts struct {
 	Hashes                     int // comparisons of the state of two members at one index
 	Reconfigurations
 	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
+	Compactions            int // by time or by number
 }
 
 type stateHash struct {
@@ -340,4 +341,5 @@ func (c *Counts) Add(o Counts) {
 	c.Leases += o.Leases
 	c.Expired += o.Expired
 	c.Holds += o.Holds
+	c.Compactions += o.Compactions
 }
