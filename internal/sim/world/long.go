@@ -24,9 +24,11 @@ func drawLong(rng *mathrand.Rand, s *Settings) {
 	seconds := func(least, most int) time.Duration { return time.Duration(least+rng.IntN(most-least+1)) * time.Second }
 	s.Long = true
 	s.Members = min(s.Members, 5)
-	s.Faulty, s.FaultEvery = seconds(120, 480)/time.Duration(1+s.Members/4), seconds(5, 30)
+	slow := []time.Duration{1, 2, 5}[rng.IntN(3)] // members that are far from each other, as settings for them have it
+	s.Tick, s.Calm = slow*s.Tick, slow*s.Calm
+	s.Faulty, s.FaultEvery = slow*seconds(120, 480)/time.Duration(1+s.Members/4), slow*seconds(5, 30)
 	s.Clients = 2
-	s.Pause = time.Duration(500+rng.IntN(2500)) * time.Millisecond
+	s.Pause = slow * time.Duration(500+rng.IntN(2500)) * time.Millisecond
 	s.Lessees, s.Lockers = 1+rng.IntN(3), min(s.Lockers, 2)
 	s.Linger = seconds(0, 70)
 	s.Checkpoint = []time.Duration{3 * time.Second, 20 * time.Second, 0}[rng.IntN(3)]

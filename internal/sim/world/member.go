@@ -211,7 +211,7 @@ func (m *Member) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: 2, MaxLearners: w.set.Learners}); err != nil {
+	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: m.w.leaseTTLMin(), MaxLearners: w.set.Learners}); err != nil {
 		return err
 	}
 	if err := m.enlist(); err != nil {
@@ -361,7 +361,7 @@ func (m *Member) ticks(life int) {
 		}
 	})
 	if m.up && m.life == life {
-		m.w.after(m.period(tick), func() { m.ticks(life) })
+		m.w.after(m.period(m.w.set.Tick), func() { m.ticks(life) })
 	}
 }
 
