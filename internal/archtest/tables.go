@@ -15,7 +15,7 @@ var mayImport = map[string][]string{
 	"command": {"ids", "wire"},
 	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/arena", "internal/invariant", "internal/canary"},
 	"lease":   {"ids", "storage"},
-	"member":  {"ids", "fault", "storage"},
+	"member":  {"ids", "fault", "storage", "internal/canary"},
 	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant", "internal/canary"},
 
 	"storage":         {"ids", "internal/clock", "internal/disk", "internal/canary"},
