@@ -190,11 +190,7 @@ func draw(rng *mathrand.Rand) Settings {
 		},
 	}
 	s.Crew, s.Releases = crew(rng, s.Members)
-	for _, f := range faultNames {
-		if rng.IntN(3) > 0 {
-			s.Faults = append(s.Faults, f)
-		}
-	}
+	s.Faults = drawFaults(rng)
 	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
 	drawLong(rng, &s)
 	return s
@@ -227,6 +223,7 @@ func (w *World) begin() {
 	}
 	w.janitor()
 	w.addViewers()
+	w.addReaders()
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}
