@@ -186,6 +186,8 @@ func (t *listener) greet(g *greeting, outer *tls.Config) {
 	rejection := Rejection{Remote: g.raw.RemoteAddr(), ServerName: g.raw.asked, Err: err}
 	if header := (tls.RecordHeaderError{}); errors.As(err, &header) {
 		rejection.Plain = answerPlain(t.closed, g.raw)
+	} else if g.raw.asking {
+		farewell(t.closed, g.raw)
 	}
 	_ = g.raw.Close()
 	switch {
@@ -206,7 +208,7 @@ func (t *listener) greet(g *greeting, outer *tls.Config) {
 // that at the same time.
 func (t *listener) configure(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	raw := hello.Conn.(*seam)
-	raw.asked = hello.ServerName
+	raw.asked, raw.asking = hello.ServerName, true
 	select {
 	case t.work <- struct{}{}:
 		raw.release = func() { <-t.work }
@@ -233,6 +235,7 @@ type seam struct {
 // greeted is what a handshake leaves behind. It belongs to its goroutine.
 type greeted struct {
 	asked   string // the name the client asked for
+	asking  bool   // the client has said something that makes sense
 	release func() // ends the costly part
 	first   []byte // what the client sent first, nil once that does not matter
 }

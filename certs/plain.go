@@ -30,9 +30,7 @@ func answerPlain(ctx context.Context, s *seam) bool {
 	if !isHTTP2 && !isMethod(text) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, farewellTime)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	stop := closeAfter(ctx, s)
 	defer stop()
 	var err error
 	if isHTTP2 {
@@ -40,11 +38,35 @@ func answerPlain(ctx context.Context, s *seam) bool {
 	} else {
 		_, err = io.WriteString(s.Conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"+needTLS+"\n")
 	}
-	if err == nil && s.CloseWrite() == nil {
-		// Closing a socket with unread input would destroy what was sent. What comes is of no interest.
-		_, _ = io.CopyN(io.Discard, s.Conn, farewellBytes)
+	if err == nil {
+		s.drain()
 	}
 	return true
+}
+
+// closeAfter closes a connection after farewellTime, or when ctx ends, unless stop is called first.
+func closeAfter(ctx context.Context, s *seam) (stop func()) {
+	ctx, cancel := context.WithTimeout(ctx, farewellTime)
+	done := context.AfterFunc(ctx, func() { _ = s.Close() })
+	return func() {
+		done()
+		cancel()
+	}
+}
+
+// farewell lets a client read why it was refused, which TLS has told it.
+func farewell(ctx context.Context, s *seam) {
+	stop := closeAfter(ctx, s)
+	defer stop()
+	s.drain()
+}
+
+// drain ends the sending side and reads on: closing a socket with unread input would destroy what was sent. What comes is of no
+// interest.
+func (s *seam) drain() {
+	if s.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, s.Conn, farewellBytes)
+	}
 }
 
 // isMethod reports whether text begins like a request of HTTP/1.
@@ -115,8 +137,8 @@ func frame(dst []byte, kind, flags byte, stream uint32, payload string) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, stream), payload...)
 }
 
-// errTLS is why a connection to an address without TLS came to nothing.
-var errTLS = errors.New("the client began a TLS handshake, and this address is without TLS: it needs http:// in place of https://")
+// ErrPlain is why a connection with TLS to an address without came to nothing.
+var ErrPlain = errors.New("the client began a TLS handshake, and this address is without TLS: it needs http:// in place of https://")
 
 // Plain makes a listener of l, which is without TLS, that tells of clients that try to speak TLS.
 func Plain(l net.Listener, rejected func(Rejection)) net.Listener { return &plainListener{l, rejected} }
@@ -149,7 +171,7 @@ func (c *plainConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	if c.rejected != nil && n > 0 {
 		if p[0] == handshakeRecord {
-			c.rejected(Rejection{Remote: c.RemoteAddr(), Err: errTLS})
+			c.rejected(Rejection{Remote: c.RemoteAddr(), Err: ErrPlain})
 		}
 		c.rejected = nil
 	}

@@ -118,7 +118,7 @@ type Finding struct {
 }
 
 // FindingTLS says how that cluster is asked. Endpoints with https:// always use TLS, those with http:// never do, and others do
-// when a certificate is named or Insecure is false.
+// when a certificate is named, SkipVerify is set, or Insecure is false.
 type FindingTLS struct {
 	Cert, Key  string // shown to it
 	CA         string // its certificate must lead to

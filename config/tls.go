@@ -30,6 +30,9 @@ type Security struct {
 // given reports whether there is a certificate to listen with.
 func (s *Security) given() bool { return s.Cert != "" || s.Key != "" }
 
+// makes reports whether a certificate is made.
+func (s *Security) makes() bool { return s.Auto && !s.given() }
+
 // Secure reports whether connections to an address use TLS.
 func Secure(u url.URL) bool { return u.Scheme == "https" || u.Scheme == "unixs" }
 
@@ -50,7 +53,7 @@ func (c *Config) checkTLS() error {
 		return fmt.Errorf("min version (%s) is greater than max version (%s)", t.Min, t.Max)
 	case t.Min == "TLS1.3" && len(t.CipherSuites) > 0:
 		return errors.New("cipher suites cannot be configured when only TLS1.3 is enabled")
-	case (t.Client.Auto || t.Peer.Auto) && t.SelfMadeYears == 0:
+	case (t.Client.makes() || t.Peer.makes()) && t.SelfMadeYears == 0:
 		return errors.New("--self-signed-cert-validity: selfSignedCertValidity is invalid,it should be greater than 0")
 	}
 	if err := t.Client.check("", anySecure(c.Listen.Client, c.Listen.ClientHTTP, c.Listen.Metrics)); err != nil {
@@ -102,7 +105,7 @@ func (c *Config) checkSecureURLs() error {
 
 // checkAuto refuses to look safer than it is: nobody can verify what members make for themselves.
 func (s *Security) checkAuto() error {
-	if s.Auto && !s.given() && (s.Auth || s.CA != "" || len(s.AllowedCNs) > 0 || len(s.AllowedHostnames) > 0 || s.CRL != "") {
+	if s.makes() && (s.Auth || s.CA != "" || len(s.AllowedCNs) > 0 || len(s.AllowedHostnames) > 0 || s.CRL != "") {
 		return errors.New("--peer-auto-tls makes certificates that other members cannot verify, so it cannot be combined with --peer-client-cert-auth, " +
 			"--peer-trusted-ca-file, --peer-crl-file or allowed names: give --peer-cert-file and --peer-key-file, or remove these settings")
 	}
