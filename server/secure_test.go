@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/internal/pki"
+	"quorate.dev/quorate/node"
 	"quorate.dev/quorate/server"
 )
 
@@ -83,6 +85,9 @@ func launch(t *testing.T, set map[string]string) (*instance, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s, err := server.Start(ctx, c, zap.New(core))
+	for errors.Is(err, node.ErrInstall) { // a snapshot has come, and the process begins anew
+		s, err = server.Start(ctx, c, zap.New(core))
+	}
 	if err != nil {
 		return nil, err
 	}
