@@ -16,6 +16,7 @@ import (
 
 	"quorate.dev/quorate/certs"
 	"quorate.dev/quorate/config"
+	"quorate.dev/quorate/httpapi"
 	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/limits"
 )
@@ -232,6 +233,24 @@ func (s *Server) keepers() (all []namedKeeper) {
 		all = append(all, namedKeeper{s.secure.client, clientEndpoint})
 	}
 	return append(all, namedKeeper{s.secure.peer, peerEndpoint})
+}
+
+// tlsSample is what a scrape shows of certificates; there is nothing of a side without any.
+func (s *Server) tlsSample() (all []httpapi.TLSSample) {
+	now := time.Now()
+	for _, side := range s.keepers() {
+		ends := side.Expiries()
+		if side.Empty() && len(ends) == 0 {
+			continue
+		}
+		n := side.Counts()
+		t := httpapi.TLSSample{Side: side.name, Handshakes: n.Handshakes, Rejected: n.Rejected, Reloads: n.Reloads, Failures: n.Failures, Failing: side.Failing() != ""}
+		for _, e := range ends {
+			t.Ends = append(t.Ends, httpapi.CertificateSample{What: e.What, File: e.File, Unix: e.At.Unix(), Left: e.At.Sub(now).Seconds()})
+		}
+		all = append(all, t)
+	}
+	return all
 }
 
 // certificateWarnings say in one line each what an operator has to do about certificates.

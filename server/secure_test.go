@@ -288,3 +288,56 @@ func TestMisdirected(t *testing.T) {
 	}
 	plain.awaitLine(t, "rejected connection on client endpoint", "this address is without TLS")
 }
+
+// TestExpiry: a certificate that is about to end is told of in the log, in metrics and in the answers about health, none of which
+// says that the member is unwell. What cannot be reloaded is told of, too.
+func TestExpiry(t *testing.T) {
+	a := newAuthority(t)
+	cert, key := a.Issue("server", nil).Write(a.dir, "server") // for a day
+	m := must(t, settings(t.TempDir(), "listen-client-urls", "https://127.0.0.1:0", "advertise-client-urls", "https://127.0.0.1:0", "cert-file", cert, "key-file", key))
+	web := http.Client{Transport: &http.Transport{TLSClientConfig: a.client(nil)}, Timeout: patience}
+	defer web.CloseIdleConnections()
+	get := func(path string) (http.Header, string) {
+		t.Helper()
+		resp, err := web.Get(m.ClientURLs()[0] + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp.Status, err)
+		}
+		return resp.Header, string(body)
+	}
+	warning := fmt.Sprintf("client certificate %s ends at ", cert)
+	if h, body := get("/health"); body != `{"health":"true","reason":""}` || !strings.HasPrefix(h.Get("X-Quorate-Warning"), warning) {
+		t.Errorf("%v %s", h, body)
+	}
+	if _, body := get("/readyz"); body != "ok\n" {
+		t.Errorf("%q", body)
+	}
+	if _, body := get("/readyz?verbose"); !strings.Contains(body, "[!]"+warning) || !strings.HasSuffix(body, "ok\n") {
+		t.Errorf("%q", body)
+	}
+	_, body := get("/metrics")
+	for _, want := range []string{
+		fmt.Sprintf("quorate_tls_certificate_not_after_seconds{file=%q,side=\"client\",what=\"certificate\"} 1.", cert),
+		fmt.Sprintf("quorate_tls_certificate_left_seconds{file=%q,side=\"client\",what=\"certificate\"} 8", cert), `quorate_tls_handshakes_total{side="client"} 1`,
+		`quorate_tls_reload_failing{side="client"} 0`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s in\n%s", want, body)
+		}
+	}
+	eventually(t, "the log has the warning", func() bool { return m.log.FilterMessageSnippet("a certificate is about to end").Len() > 0 })
+	pki.WriteFile(t, a.dir, "server.key", []byte("no key"))
+	eventually(t, "metrics show that the key is of no use", func() bool {
+		_, body := get("/metrics")
+		return strings.Contains(body, `quorate_tls_reload_failing{side="client"} 1`)
+	})
+	if h, _ := get("/health"); !strings.Contains(strings.Join(h.Values("X-Quorate-Warning"), "\n"), "client certificates cannot be reloaded") {
+		t.Errorf("%v", h)
+	}
+	m.awaitLine(t, "cannot use changed certificates", "server.key")
+}
