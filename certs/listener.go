@@ -294,8 +294,8 @@ func (s *seam) Release() error {
 	if len(s.buf) > 0 {
 		_, err = s.Conn.Write(s.buf)
 	}
-	if cap(s.buf) <= gatheredBytes {
-		gathered.Put(&s.buf)
+	if b := s.buf[:0]; cap(b) <= gatheredBytes {
+		gathered.Put(&b)
 	}
 	s.buf = nil
 	return err

@@ -2,7 +2,9 @@ package certs_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,5 +151,89 @@ func TestPlainListener(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Fatal("nobody was told")
+	}
+}
+
+// counting counts the writes of the connections that a listener accepts.
+type counting struct {
+	net.Listener
+	writes atomic.Int64
+}
+
+func (l *counting) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &countingConn{c, &l.writes}, err
+}
+
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// TestGather: what is held back leaves at once, whole and in order.
+func TestGather(t *testing.T) {
+	s := newSite(t)
+	k, err := certs.New(s.set, s.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &counting{Listener: raw}
+	l := k.Listen(counted, nil, false)
+	defer l.Close()
+	text := bytes.Repeat([]byte("0123456789abcdef"), 64<<10/16)
+	writes := make(chan int64, 2)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		below := c.(*tls.Conn).NetConn().(interface {
+			Hold()
+			Release() error
+		})
+		for range 2 {
+			before := counted.writes.Load()
+			below.Hold()
+			if _, err := c.Write(text); err != nil {
+				t.Error(err)
+			}
+			if err := below.Release(); err != nil {
+				t.Error(err)
+			}
+			writes <- counted.writes.Load() - before
+		}
+		if _, err := io.Copy(c, c); err != nil {
+			t.Error(err)
+		}
+	}()
+	c, err := tls.Dial("tcp", raw.Addr().String(), s.client("alice", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got := make([]byte, 2*len(text))
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, append(bytes.Clone(text), text...)) {
+		t.Fatalf("%v; what arrived is not what was written", err)
+	}
+	for range 2 {
+		if n := <-writes; n != 1 {
+			t.Errorf("%d bytes took %d writes", len(text), n)
+		}
+	}
+	if _, err := c.Write([]byte("more")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, got[:4]); err != nil || string(got[:4]) != "more" {
+		t.Errorf("after it: %q %v", got[:4], err)
 	}
 }
