@@ -190,7 +190,7 @@ func (s *Server) watchCertificates() {
 		for {
 			for _, e := range s.expiries() {
 				now := time.Now()
-				if e.At.Sub(now) < limits.CertWarning && now.Sub(warned[e.Side+e.File]) >= certReminder {
+				if e.Near(now) && now.Sub(warned[e.Side+e.File]) >= certReminder {
 					warned[e.Side+e.File] = now
 					s.logger.Warn("a certificate is about to end, or has ended: replace its file; no restart is needed", zap.String("of", e.Side), zap.String("what", e.What),
 						zap.String("file", e.File), zap.Time("not-after", e.At))
@@ -257,8 +257,8 @@ func (s *Server) tlsSample() (all []httpapi.TLSSample) {
 func (s *Server) certificateWarnings() (lines []string) {
 	now := time.Now()
 	for _, e := range s.expiries() {
-		if left := e.At.Sub(now); left < limits.CertWarning {
-			lines = append(lines, fmt.Sprintf("%s %s %s ends at %s (in %.1f days)", e.Side, e.What, e.File, e.At.UTC().Format(time.RFC3339), left.Hours()/24))
+		if e.Near(now) {
+			lines = append(lines, fmt.Sprintf("%s %s %s ends at %s (in %.1f days)", e.Side, e.What, e.File, e.At.UTC().Format(time.RFC3339), e.At.Sub(now).Hours()/24))
 		}
 	}
 	for _, side := range s.keepers() {

@@ -13,7 +13,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
+	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/internal/pki"
 	"quorate.dev/quorate/node"
 	"quorate.dev/quorate/server"
@@ -318,5 +320,49 @@ func (w *workload) stop() {
 		if err := <-w.done; err != nil {
 			w.t.Error(err)
 		}
+	}
+}
+
+// TestDiscoveryTLS: a member finds its cluster at a service that wants certificates, and not at one of an unknown authority.
+func TestDiscoveryTLS(t *testing.T) {
+	a := newAuthority(t)
+	cert, key := a.Issue("service", nil).Write(a.dir, "service")
+	service := must(t, settings(t.TempDir(), "listen-client-urls", "https://127.0.0.1:0", "advertise-client-urls", "https://127.0.0.1:0",
+		"cert-file", cert, "key-file", key, "trusted-ca-file", a.ca))
+	c := dial(t, a.client(a.Issue("alice", nil)), service.ClientURLs()...)
+	if _, err := c.Put(within(t), "/_etcd/registry/T/_config/size", "1"); err != nil {
+		t.Fatal(err)
+	}
+	cert, key = a.Issue("m1", nil).Write(a.dir, "m1")
+	endpoint := service.ClientURLs()[0]
+	for _, e := range []string{endpoint, strings.TrimPrefix(endpoint, "https://")} { // the second by its certificates
+		m := must(t, settings(t.TempDir(), "name", "m1", "discovery-token", "T", "discovery-endpoints", e,
+			"discovery-cacert", a.ca, "discovery-cert", cert, "discovery-key", key,
+			"listen-peer-urls", "http://127.0.0.1:0", "initial-advertise-peer-urls", "http://localhost:1"))
+		m.stop()
+	}
+	stranger := pki.WriteFile(t, a.dir, "stranger.pem", pki.Bundle(pki.New(t, "stranger", time.Now())))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	core, logs := observer.New(zap.InfoLevel)
+	go func() {
+		conf := config.New()
+		for name, value := range settings(t.TempDir(), "discovery-token", "T", "discovery-endpoints", endpoint, "discovery-cacert", stranger) {
+			if err := conf.Set(name, value); err != nil {
+				done <- err
+				return
+			}
+		}
+		err := conf.Finish()
+		if err == nil {
+			_, err = server.Start(ctx, conf, zap.New(core))
+		}
+		done <- err
+	}()
+	m := &instance{log: logs}
+	m.awaitLine(t, "the discovery service could not be asked; trying again", "unknown authority")
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

@@ -293,8 +293,11 @@ func TestMisdirected(t *testing.T) {
 // says that the member is unwell. What cannot be reloaded is told of, too.
 func TestExpiry(t *testing.T) {
 	a := newAuthority(t)
-	cert, key := a.Issue("server", nil).Write(a.dir, "server") // for a day
-	m := must(t, settings(t.TempDir(), "listen-client-urls", "https://127.0.0.1:0", "advertise-client-urls", "https://127.0.0.1:0", "cert-file", cert, "key-file", key))
+	day := 24 * time.Hour
+	cert, key := a.Issue("server", func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(-340*day), time.Now().Add(20*day) }).Write(a.dir, "server")
+	fresh, freshKey := a.Issue("server", nil).Write(a.dir, "fresh") // for a day, so that the last hours count
+	m := must(t, settings(t.TempDir(), "listen-client-urls", "https://127.0.0.1:0", "advertise-client-urls", "https://127.0.0.1:0", "cert-file", cert, "key-file", key,
+		"peer-cert-file", fresh, "peer-key-file", freshKey))
 	web := http.Client{Transport: &http.Transport{TLSClientConfig: a.client(nil)}, Timeout: patience}
 	defer web.CloseIdleConnections()
 	get := func(path string) (http.Header, string) {
@@ -311,7 +314,7 @@ func TestExpiry(t *testing.T) {
 		return resp.Header, string(body)
 	}
 	warning := fmt.Sprintf("client certificate %s ends at ", cert)
-	if h, body := get("/health"); body != `{"health":"true","reason":""}` || !strings.HasPrefix(h.Get("X-Quorate-Warning"), warning) {
+	if h, body := get("/health"); body != `{"health":"true","reason":""}` || len(h.Values("X-Quorate-Warning")) != 1 || !strings.HasPrefix(h.Get("X-Quorate-Warning"), warning) {
 		t.Errorf("%v %s", h, body)
 	}
 	if _, body := get("/readyz"); body != "ok\n" {
@@ -323,7 +326,7 @@ func TestExpiry(t *testing.T) {
 	_, body := get("/metrics")
 	for _, want := range []string{
 		fmt.Sprintf("quorate_tls_certificate_not_after_seconds{file=%q,side=\"client\",what=\"certificate\"} 1.", cert),
-		fmt.Sprintf("quorate_tls_certificate_left_seconds{file=%q,side=\"client\",what=\"certificate\"} 8", cert), `quorate_tls_handshakes_total{side="client"} 1`,
+		fmt.Sprintf("quorate_tls_certificate_left_seconds{file=%q,side=\"client\",what=\"certificate\"} 1.7", cert), `quorate_tls_handshakes_total{side="client"} 1`,
 		`quorate_tls_reload_failing{side="client"} 0`,
 	} {
 		if !strings.Contains(body, want) {
