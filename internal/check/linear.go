@@ -87,12 +87,8 @@ func writes(r Request, a Answer) bool {
 	case Delete:
 		return a.Count > 0
 	case Txn:
-		branch := r.Then
-		if !a.Succeeded {
-			branch = r.Else
-		}
-		for i, part := range branch {
-			if part.Kind == Put || part.Kind == Delete && i < len(a.Parts) && a.Parts[i].Count > 0 {
+		for i, part := range r.branch(a.Succeeded) {
+			if writes(part, *a.part(i)) {
 				return true
 			}
 		}
@@ -257,6 +253,9 @@ func (l *linear) explain(rev int64) bool {
 	for i, o := range l.unknown {
 		if o.Call > soonest {
 			break // it was called after something later had been answered
+		}
+		if o.Request.Kind == Revoke && l.used[o.Request.Lease] >= rev {
+			continue // the lease was there later
 		}
 		next, answer, events := l.state.execute(o.Request, 0)
 		if next.rev != rev || sameEvents(events, seen) != "" {

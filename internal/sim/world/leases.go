@@ -6,15 +6,17 @@ import (
 	"time"
 
 	"quorate.dev/quorate/internal/check"
+	"quorate.dev/quorate/leader"
 )
 
 // Tenancy is what those do who hold leases.
 type Tenancy struct {
-	Lessees    int           // clients that look after leases
-	Lockers    int           // clients that lock
-	Locks      int           // that they compete for
-	Linger     time.Duration // how long leases are looked at after the last request
-	Checkpoint time.Duration // the period of checkpoints of leases
+	Lessees    int               // clients that look after leases
+	Lockers    int               // clients that lock
+	Locks      int               // that they compete for
+	Linger     time.Duration     // how long leases are looked at after the last request
+	Checkpoint time.Duration     // the period of checkpoints of leases
+	Automatic  leader.Compaction // by time or by number
 }
 
 // drawTenancy makes up what those do who hold leases.
@@ -98,7 +100,7 @@ func (w *World) discontent(since time.Duration) (text string) {
 
 // recorded is what they were answered.
 func (w *World) recorded() []check.Operation {
-	all := w.spent
+	all := append([]check.Operation(nil), w.spent...)
 	for _, c := range w.callers() {
 		all = append(all, c.history...)
 	}

@@ -211,7 +211,7 @@ func (m *Member) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: 2, MaxLearners: w.set.Learners}); err != nil {
+	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: m.w.leaseTTLMin(), MaxLearners: w.set.Learners}); err != nil {
 		return err
 	}
 	if err := m.enlist(); err != nil {
@@ -226,7 +226,7 @@ func (m *Member) open() (err error) {
 	})
 	m.duty = leader.New(leader.Config{
 		Member: m.ID, Proposer: proposer{m}, State: dutyState{m}, Election: w.timing().Election(), RequestTimeout: w.timing().RequestTimeout(),
-		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Clock: m.clock, ClusterVersion: m.version,
+		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Compaction: w.set.Automatic, Clock: m.clock, ClusterVersion: m.version,
 	})
 	m.drive, err = node.Drive(m.config(hard, entries))
 	return err
@@ -237,7 +237,7 @@ func (m *Member) config(hard *raftpb.HardState, entries []*raftpb.Entry) node.Co
 	return node.Config{
 		Member: m.ID, Log: m.log, HardState: hard, Entries: entries, ConfState: m.state.ConfState(), Machine: machine{m}, Engine: m.engine,
 		Transport: port{m, m.life}, Snapshots: &courier{m, m.life}, Timing: w.timing(),
-		Raft: node.Raft{PreVote: true, CatchUp: w.set.CatchUp, Slack: w.set.Slack}, Clock: m.clock,
+		Raft: node.Raft{PreVote: !w.set.NoPreVote, CatchUp: w.set.CatchUp, Slack: w.set.Slack}, Clock: m.clock,
 		Observer: node.Observer{
 			LeaderChanged: m.leaderChanged,
 			LeaderReady:   func(term ids.Term) { m.duty.Promote(term, m.state.View().Leases.All()); w.promoted(m, term) },
@@ -361,7 +361,7 @@ func (m *Member) ticks(life int) {
 		}
 	})
 	if m.up && m.life == life {
-		m.w.after(m.period(tick), func() { m.ticks(life) })
+		m.w.after(m.period(m.w.set.Tick), func() { m.ticks(life) })
 	}
 }
 
@@ -400,7 +400,9 @@ func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 }
 
 // Background implements node.Machine.
-func (a machine) Background(most int) (bool, error) { return a.m.state.Background(most) }
+func (a machine) Background(most int) (bool, error) {
+	return a.m.state.Background(min(most, a.m.w.set.Scrub))
+}
 
 func leaseChanges(changes []state.LeaseChange) (out []leader.Change) {
 	for _, c := range changes {
@@ -423,7 +425,9 @@ type proposer struct{ m *Member }
 
 // ProposeMessage implements leader.Proposer.
 func (p proposer) ProposeMessage(kind command.Kind, msg leader.Message, w command.Waiter) {
-	p.m.drive.Host.ProposeMessage(kind, msg, w)
+	if w = p.m.automatic(kind, msg, w); w != nil {
+		p.m.drive.Host.ProposeMessage(kind, msg, w)
+	}
 }
 
 // ProposeInTerm implements leader.Proposer.

@@ -13,12 +13,13 @@ import (
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/check"
 	"quorate.dev/quorate/internal/sim/disk"
+	"quorate.dev/quorate/leader"
 	"quorate.dev/quorate/node"
 )
 
 const (
-	clusterID = ids.ClusterID(0xc1)
-	tick      = 100 * time.Millisecond
+	clusterID     = ids.ClusterID(0xc1)
+	electionTicks = 10
 )
 
 // Settings say what is simulated. A run draws them from its seed.
@@ -30,6 +31,7 @@ type Settings struct {
 	Releases
 	Tenancy
 	Clocks
+	Compaction
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
 	Faults  []string // which happen
@@ -46,6 +48,7 @@ type Load struct {
 type Pace struct {
 	Faulty     time.Duration // how long faults happen
 	FaultEvery time.Duration // on average
+	Tick       time.Duration // of raft
 	Calm       time.Duration // most that the cluster may take to serve everybody afterwards
 	Sync       time.Duration // most that a write of the log takes
 	Apply      time.Duration // most that a batch waits to be applied
@@ -59,26 +62,33 @@ type Store struct {
 	Segment     int64 // of the log, bytes
 	Checkpoints bool  // of leases
 	Ordered     bool  // changes of directories survive a power loss in their order
+	NoPreVote   bool  // elections begin without asking whether they could be won
 }
 
 // World is one run.
 type World struct {
-	set     Settings
-	rng     *mathrand.Rand
-	now     time.Duration
-	agenda  agenda
-	seq     uint64
-	steps   uint64
-	stopped bool
-	quiet   bool // clients ask nothing
-	healed  bool // nothing is broken any more
+	set    Settings
+	rng    *mathrand.Rand
+	now    time.Duration
+	agenda agenda
+	seq    uint64
+	steps  uint64
+	phase
 
 	roster
 	clients  []*client
 	watchers []*watcher
 	net      *network
 	trace    *trace
+	trials
 	findings
+}
+
+// phase is how far the run is.
+type phase struct {
+	stopped bool
+	quiet   bool // clients ask nothing
+	healed  bool // nothing is broken any more
 }
 
 // findings are what a run has seen.
@@ -89,6 +99,7 @@ type findings struct {
 	counts     Counts
 	hashes     map[ids.Index]stateHash
 	tenants
+	compacted int64 // the highest revision that a compaction was answered for
 }
 
 // Counts are of one run.
@@ -99,6 +110,7 @@ type Counts struct {
 	Hashes                     int // comparisons of the state of two members at one index
 	Reconfigurations
 	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
+	Compactions            int // by time or by number
 }
 
 type stateHash struct {
@@ -133,9 +145,10 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 	w := &World{set: set, rng: seeded(seed), findings: findings{hashes: map[ids.Index]stateHash{}}}
 	if w.set.Members == 0 {
 		w.set = draw(w.rng)
+		w.drawCompaction()
 	}
 	w.trace = &trace{w: w, out: out}
-	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}}
+	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}, tails: tails{jam: map[link]time.Duration{}}}
 	w.trace.note("-", "seed %d: %+v", seed, w.set)
 	w.live()
 	return Report{
@@ -168,12 +181,12 @@ func draw(rng *mathrand.Rand) Settings {
 		Members: pick(1, 3, 3, 3, 3, 5, 5, 7),
 		Load:    Load{Clients: pick(2, 4, 6), Keys: pick(4, 12, 24), Pause: time.Duration(pick(10, 40, 100)) * time.Millisecond},
 		Pace: Pace{
-			Faulty: time.Duration(pick(4, 8, 15)) * time.Second, FaultEvery: time.Duration(pick(200, 700, 2000)) * time.Millisecond, Calm: 30 * time.Second,
+			Faulty: time.Duration(pick(4, 8, 15)) * time.Second, FaultEvery: time.Duration(pick(200, 700, 2000)) * time.Millisecond, Tick: 100 * time.Millisecond, Calm: 30 * time.Second,
 			Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
 		},
 		Store: Store{
-			CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
-			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0,
+			CatchUp: pick(5, 5, 50, 500), Slack: pick(5, 5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
+			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, NoPreVote: rng.IntN(4) == 0,
 		},
 	}
 	s.Crew, s.Releases = crew(rng, s.Members)
@@ -187,7 +200,12 @@ func draw(rng *mathrand.Rand) Settings {
 	return s
 }
 
-func (w *World) timing() node.Timing { return node.Timing{Tick: tick, ElectionTicks: 10} }
+func (w *World) timing() node.Timing {
+	return node.Timing{Tick: w.set.Tick, ElectionTicks: electionTicks}
+}
+
+// leaseTTLMin is the shortest time to live that a lease is granted, in seconds.
+func (w *World) leaseTTLMin() int64 { return leader.MinTTL(electionTicks, w.set.Tick) }
 
 func (w *World) instant() int64 { return int64(w.now) }
 
@@ -207,6 +225,8 @@ func (w *World) begin() {
 		w.clients = append(w.clients, c)
 		w.after(w.upTo(time.Second), c.begin)
 	}
+	w.janitor()
+	w.addViewers()
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}
@@ -253,9 +273,9 @@ func (w *World) start(m *Member) {
 	w.counts.Starts++
 	w.trace.note(m.name, "starts at index %d", m.state.Applied().Index)
 	life := m.life
-	w.after(w.upTo(tick), func() { m.ticks(life) })
-	w.after(w.upTo(tick), func() { m.rounds(life) })
-	w.after(w.upTo(tick), func() { m.announce(life) })
+	w.after(w.upTo(w.set.Tick), func() { m.ticks(life) })
+	w.after(w.upTo(w.set.Tick), func() { m.rounds(life) })
+	w.after(w.upTo(w.set.Tick), func() { m.announce(life) })
 	m.follow()
 }
 
@@ -328,4 +348,5 @@ func (c *Counts) Add(o Counts) {
 	c.Leases += o.Leases
 	c.Expired += o.Expired
 	c.Holds += o.Holds
+	c.Compactions += o.Compactions
 }
