@@ -33,6 +33,9 @@ var mayImport = map[string][]string{
 	"config":  {"limits"},
 	"server":  {"*"},
 
+	"certs":        {"limits", "fault", "internal/clock"},
+	"internal/pki": {},
+
 	"discovery":         {"wire", "load/lean", "internal/clock"},
 	"embed":             {"server", "config"},
 	"load/lean":         {},
