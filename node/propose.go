@@ -28,14 +28,35 @@ type Message = interface {
 // timeout, and an error that wraps fault.Stopped when the host has stopped or failed. After a timeout or a stop the command
 // may still take effect.
 func (h *Host) Propose(kind command.Kind, body []byte, w command.Waiter) {
-	if err := h.propose(kind, body, nil, w); err != nil {
+	if err := h.propose(user{}, kind, body, nil, w); err != nil {
 		h.refuse(w, err)
 	}
 }
 
+// ProposeAs is Propose for a request of a user, who was known at that revision of the authentication state. The entry carries
+// both, and the state machine decides by them whether the command may take effect. It is the same as Propose for "" and 0.
+func (h *Host) ProposeAs(kind command.Kind, body []byte, name string, revision uint64, w command.Waiter) {
+	if err := h.propose(user{name, revision}, kind, body, nil, w); err != nil {
+		h.refuse(w, err)
+	}
+}
+
+// ProposeMessageAs is ProposeAs for a message that is not yet encoded.
+func (h *Host) ProposeMessageAs(kind command.Kind, m Message, name string, revision uint64, w command.Waiter) {
+	if err := h.propose(user{name, revision}, kind, nil, m, w); err != nil {
+		h.refuse(w, err)
+	}
+}
+
+// user is in whose name something is proposed.
+type user struct {
+	name     string
+	revision uint64
+}
+
 // ProposeMessage is Propose for a message that is not yet encoded.
 func (h *Host) ProposeMessage(kind command.Kind, m Message, w command.Waiter) {
-	if err := h.propose(kind, nil, m, w); err != nil {
+	if err := h.propose(user{}, kind, nil, m, w); err != nil {
 		h.refuse(w, err)
 	}
 }
@@ -46,7 +67,7 @@ func (h *Host) refuse(w command.Waiter, err error) {
 }
 
 // propose checks the bounds and adds the command to the open chunk.
-func (h *Host) propose(kind command.Kind, body []byte, m Message, w command.Waiter) error {
+func (h *Host) propose(u user, kind command.Kind, body []byte, m Message, w command.Waiter) error {
 	if len(body) > h.cfg.MaxRequestBytes || (m != nil && m.Size() > h.cfg.MaxRequestBytes) {
 		return fault.RequestTooLarge
 	}
@@ -70,7 +91,7 @@ func (h *Host) propose(kind command.Kind, body []byte, m Message, w command.Wait
 	c := p.open
 	before := len(c.arena)
 	p.next++
-	c.arena = command.AppendEntry(c.arena, p.next, kind, body)
+	c.arena = command.AppendEntryAs(c.arena, p.next, u.name, u.revision, kind, body)
 	size := len(c.arena) - before
 	if size > h.cfg.MaxRequestBytes {
 		c.arena = c.arena[:before]

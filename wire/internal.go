@@ -2,8 +2,8 @@ package wire
 
 import "google.golang.org/protobuf/encoding/protowire"
 
-// Fields of InternalRaftRequest that hold a request (source: etcd v3.7 api/etcdserverpb/raft_internal.proto). The fields
-// of authentication, from 1000 on, have no names here.
+// Fields of InternalRaftRequest that hold a request (source: etcd v3.7 api/etcdserverpb/raft_internal.proto). Those of
+// authentication stand in auth.go.
 const (
 	FieldRange             int32 = 3
 	FieldPut               int32 = 4
@@ -36,7 +36,8 @@ func holdsRequest(num uint64) bool {
 	switch n := int32(num); {
 	case FieldRange <= n && n <= FieldLeaseCheckpoint, FieldClusterVersionSet <= n && n <= FieldDowngradeInfoSet, n == FieldDowngradeTest:
 		return true
-	case n == 1000, 1011 <= n && n <= 1013, 1100 <= n && n <= 1107, 1200 <= n && n <= 1204: // authentication
+	case n == FieldAuthEnable, FieldAuthDisable <= n && n <= FieldAuthStatus, FieldAuthUserAdd <= n && n <= FieldAuthRoleList,
+		FieldAuthRoleAdd <= n && n <= FieldAuthRoleRevokePermission:
 		return true
 	}
 	return false

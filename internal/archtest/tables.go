@@ -16,7 +16,8 @@ var mayImport = map[string][]string{
 	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/arena", "internal/invariant", "internal/canary"},
 	"lease":   {"ids", "storage"},
 	"member":  {"ids", "fault", "storage"},
-	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant", "internal/canary"},
+	"auth":    {"ids", "fault", "wire", "storage", "internal/canary"},
+	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "auth", "storage", "internal/invariant", "internal/canary"},
 
 	"storage":         {"ids", "internal/clock", "internal/disk"},
 	"wal":             {"ids", "internal/disk", "internal/canary"},
@@ -28,7 +29,7 @@ var mayImport = map[string][]string{
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
 	"rpc":     {},
-	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "watch", "limits", "rpc", "internal/etcddb", "storage"},
+	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "auth", "watch", "limits", "rpc", "internal/etcddb", "storage"},
 	"httpapi": {"rpc"},
 	"config":  {"limits"},
 	"server":  {"*"},
@@ -50,7 +51,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages hold the deterministic middle of the store.
-var pure = []string{"ids", "wire", "internal/arena", "command", "mvcc", "lease", "member", "state"}
+var pure = []string{"ids", "wire", "internal/arena", "command", "mvcc", "lease", "member", "auth", "state"}
 
 // impure says what a pure package may not use, and what to do instead.
 var impure = map[string]string{
