@@ -50,6 +50,11 @@ type proposer struct{ core *core }
 
 // ProposeMessage implements leader.Proposer.
 func (p proposer) ProposeMessage(kind command.Kind, m leader.Message, w command.Waiter) {
+	if kind == command.LeaseRevoke {
+		user, revision := p.core.machine.View().Steward()
+		p.core.host.ProposeMessageAs(kind, m, user, revision, w)
+		return
+	}
 	p.core.host.ProposeMessage(kind, m, w)
 }
 

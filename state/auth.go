@@ -63,6 +63,10 @@ var askers = [...]asker{
 	command.ConfChange:               {}, // decided at the front alone, as in etcd: its entry has no room for a name
 }
 
+// Steward is in whose name members propose what no client asked for and is decided all the same: that a lease has expired. While
+// authentication is enabled the user root exists and has the role root, so that nothing keeps a lease from expiring.
+func (v *View) Steward() (user string, revision uint64) { return auth.Root, v.Auth.Revision() }
+
 // permitted decides a command on the state before it, by the name in its entry. What cannot be decoded is left to its handler,
 // which refuses it.
 func (m *Machine) permitted(c *command.Command) error {

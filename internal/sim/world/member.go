@@ -407,6 +407,11 @@ type proposer struct{ m *Member }
 
 // ProposeMessage implements leader.Proposer.
 func (p proposer) ProposeMessage(kind command.Kind, msg leader.Message, w command.Waiter) {
+	if kind == command.LeaseRevoke {
+		user, revision := p.m.state.View().Steward()
+		p.m.drive.Host.ProposeMessageAs(kind, msg, user, revision, w)
+		return
+	}
 	p.m.drive.Host.ProposeMessage(kind, msg, w)
 }
 
