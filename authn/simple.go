@@ -41,7 +41,7 @@ type simple struct {
 type held struct {
 	user, token string
 	index       ids.Index
-	ends        atomic.Int64 // first second since simple.start at which it is not valid; 0 when it was ended
+	ends        atomic.Int64 // last second since simple.start at which it is valid; 0 when it was ended
 }
 
 func openSimple(cfg TokenConfig) *simple {
@@ -52,7 +52,7 @@ func openSimple(cfg TokenConfig) *simple {
 		cfg.Limit = limits.SimpleTokens
 	}
 	s := &simple{
-		clock: cfg.Clock, start: cfg.Clock.Now(), ttl: int64((cfg.TTL + time.Second - 1) / time.Second), applied: cfg.Applied, limit: cfg.Limit, warn: cfg.Warn,
+		clock: cfg.Clock, start: cfg.Clock.Now(), ttl: seconds(cfg.TTL), applied: cfg.Applied, limit: cfg.Limit, warn: cfg.Warn,
 		users: map[string]map[string]*held{}, stop: make(chan struct{}),
 	}
 	ticker := s.clock.NewTicker(min(max(cfg.TTL/sweepsPerLife, limits.TokenSweep), sweepLongest))
@@ -66,7 +66,13 @@ func (s *simple) age() time.Duration { return s.clock.Now().Sub(s.start) }
 // deadline is the end of a token used at an age, rounded up: a token lives for its TTL and less than a second longer, and one
 // that is used by many at once is written to once a second.
 func (s *simple) deadline(age time.Duration) int64 {
-	return int64((age+time.Second-1)/time.Second) + s.ttl
+	return seconds(age) + s.ttl
+}
+
+func seconds(age time.Duration) int64 { return int64((age + time.Second - 1) / time.Second) }
+
+func over(ends int64, age time.Duration) bool {
+	return ends == 0 || seconds(age) > ends
 }
 
 // Prefix implements Tokens.
@@ -177,7 +183,7 @@ func (s *simple) use(token string) (user string, ok bool) {
 	for {
 		ends := h.ends.Load()
 		switch {
-		case int64(now/time.Second) >= ends:
+		case over(ends, now):
 			return "", false
 		case next <= ends:
 			return h.user, true
@@ -206,9 +212,9 @@ func (s *simple) sweep(ticker *clock.Ticker, stop chan struct{}) {
 			return
 		case <-ticker.C:
 		}
-		now := int64(s.age() / time.Second)
+		now := s.age()
 		s.live.Range(func(_, v any) bool {
-			if h := v.(*held); h.ends.Load() <= now {
+			if h := v.(*held); over(h.ends.Load(), now) {
 				s.expire(h)
 			}
 			return true
