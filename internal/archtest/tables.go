@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
+	"authn":   {"ids", "fault", "limits", "internal/clock"},
 	"rpc":     {},
 	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "auth", "watch", "limits", "rpc", "internal/etcddb", "storage"},
 	"httpapi": {"rpc"},
@@ -75,6 +76,8 @@ var owners = []struct {
 	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "snapshot", "peer", "server", "internal/crash", "internal/sim/world"}, "node is the only host of raft"},
 	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
 	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
+	{"golang.org/x/crypto/bcrypt", []string{"authn"}, "passwords are hashed and compared in one place"},
+	{"github.com/golang-jwt/jwt/v5", []string{"authn"}, "JSON web tokens are made and checked in one place"},
 	{"golang.org/x/net/http2", []string{"rpc", "load/lean"}, "rpc is the only HTTP/2 server, load/lean the only client"},
 	{"github.com/spf13/cobra", []string{"cmd/quorate", "cli"}, "commands live in cmd and cli"},
 }
