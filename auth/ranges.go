@@ -3,7 +3,6 @@ package auth
 import (
 	"bytes"
 	"slices"
-	"sort"
 	"strings"
 
 	"quorate.dev/quorate/wire"
@@ -71,30 +70,36 @@ func mergeRoles(roles []*Role) *access {
 	return &access{read: merge(read), write: merge(write)}
 }
 
-// at returns the interval that holds the key, nil when none does.
-func (s spans) at(key string) *span {
-	i := sort.Search(len(s), func(i int) bool { return s[i].begin > key })
-	if i == 0 {
+// at returns the last interval that begins at the key or before it, nil when there is none. Every decision on keys comes here,
+// so it calls nobody back.
+func at[K string | []byte](s spans, key K) *span {
+	low, high := 0, len(s)
+	for low < high {
+		if mid := int(uint(low+high) >> 1); s[mid].begin > string(key) {
+			high = mid
+		} else {
+			low = mid + 1
+		}
+	}
+	if low == 0 {
 		return nil
 	}
-	if last := &s[i-1]; last.end == "" || key < last.end {
-		return last
-	}
-	return nil
+	return &s[low-1]
 }
 
 // hasKey says whether the key is in one of the intervals.
-func (s spans) hasKey(key string) bool { return s.at(key) != nil }
+func (s spans) hasKey(key string) bool {
+	last := at(s, key)
+	return last != nil && (last.end == "" || key < last.end)
+}
 
 // has says whether all keys of a request's interval are in the intervals. An interval that holds no key counts as its first
 // key.
 func (s spans) has(key, end []byte) bool {
-	i := sort.Search(len(s), func(i int) bool { return s[i].begin > string(key) })
-	if i == 0 {
-		return false
-	}
-	last := &s[i-1]
+	last := at(s, key)
 	switch {
+	case last == nil:
+		return false
 	case last.end == "":
 		return true
 	case string(key) >= last.end || openEnd(end):
