@@ -191,7 +191,6 @@ func TestOpenRefusesDamage(t *testing.T) {
 		string(storage.BucketAuth) + "authEnabled":  "\x02",
 		string(storage.BucketAuth) + "authRevision": "\x00",
 		string(storage.BucketAuthUsers) + "ann":     "\x0a\x03bob",
-		string(storage.BucketAuthUsers) + "bob":     "\x0a\x03bob\x1a\x01b\x1a\x01a",
 		string(storage.BucketAuthRoles) + "r":       "\x0a\x05r",
 	} {
 		s := newStore(t)

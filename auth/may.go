@@ -80,8 +80,8 @@ type Attached interface {
 }
 
 // May decides a request: nil, or one of fault.UserEmpty, fault.AuthOldRevision, fault.UserNotFound and fault.PermissionDenied,
-// in etcd's order. It is nil while authentication is disabled, for whatever request. leases may be nil only for methods that
-// concern no lease and for ops without one.
+// in etcd's order. It is nil while authentication is disabled, for whatever request. leases may be nil for methods that concern no
+// lease and for ops without one; others are refused then.
 //
 // An identity that is older than the state is refused where keys are concerned, and not where only the role root matters, as
 // in etcd.
@@ -188,6 +188,9 @@ func (v *View) lease(id Identity, r *Request, leases Attached) error {
 	if rule == ruleLeaseRead && !r.WithKeys {
 		return nil
 	}
+	if leases == nil {
+		return fault.PermissionDenied
+	}
 	var err error
 	each := func(key string) bool {
 		var u *user
@@ -232,8 +235,8 @@ func (u *user) mayPut(key []byte, prev bool, lease ids.LeaseID, leases Attached)
 	if !u.access.write.has(key, nil) || prev && !u.access.read.has(key, nil) {
 		return false
 	}
-	if lease == 0 {
-		return true
+	if lease == 0 || leases == nil {
+		return lease == 0
 	}
 	ok := true
 	leases.EachKey(lease, func(key string) bool {

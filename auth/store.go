@@ -64,9 +64,10 @@ func (t *Table) read(bucket byte, name, value []byte) (good bool) {
 	switch bucket {
 	case storage.BucketAuthUsers:
 		var m wire.AuthUser
-		if m.Unmarshal(slices.Clone(value)) != nil || string(m.Name) != string(name) || !slices.IsSorted(m.Roles) {
+		if m.Unmarshal(slices.Clone(value)) != nil || string(m.Name) != string(name) {
 			return false
 		}
+		slices.Sort(m.Roles) // as every version writes them; who has a role is found by that order
 		u := &user{User: User{Name: string(m.Name), PasswordHash: m.Password, Roles: m.Roles}, access: noAccess}
 		if m.Options != nil {
 			u.options, u.NoPassword = true, m.Options.NoPassword

@@ -245,14 +245,14 @@ func (t *Table) RoleGrantPermission(b *storage.Batch, name string, p *wire.AuthP
 		return fault.RoleNotFound
 	}
 	list := slices.Clone(t.roles[at].Permissions)
-	i := 0
-	for i < len(list) && bytes.Compare(list[i].Key, p.Key) <= 0 {
-		if sameKeys(&list[i], p.Key, p.RangeEnd) {
-			list[i].Type = p.Type
-			t.setRole(b, at, list)
-			return nil
-		}
-		i++
+	if i := slices.IndexFunc(list, func(o wire.AuthPermission) bool { return sameKeys(&o, p.Key, p.RangeEnd) }); i >= 0 {
+		list[i].Type = p.Type
+		t.setRole(b, at, list)
+		return nil
+	}
+	i := slices.IndexFunc(list, func(o wire.AuthPermission) bool { return bytes.Compare(o.Key, p.Key) > 0 })
+	if i < 0 {
+		i = len(list)
 	}
 	granted := wire.AuthPermission{Type: p.Type, Key: bytes.Clone(p.Key), RangeEnd: bytes.Clone(p.RangeEnd)}
 	t.setRole(b, at, slices.Insert(list, i, granted))

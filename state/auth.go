@@ -26,41 +26,53 @@ const (
 	AuthDisabled                 // no token is good any more
 )
 
-// asker says how the commands of a kind are decided.
-type asker struct {
-	method auth.Method // 0: only members make such commands, so they need nothing
-	// internal kinds come from members too, then in nobody's name. Those of all other kinds in nobody's name are of clients that
-	// were not asked for one, since authentication was still disabled.
-	internal bool
+// origin says who makes commands of a kind. A kind without one is refused while authentication is enabled.
+type origin uint8
+
+const (
+	byClients origin = iota + 1 // in nobody's name only if authentication was disabled when they were proposed
+	byBoth                      // those in nobody's name are of members
+	byMembers
+)
+
+// asked says what a kind of command is the execution of, and so how it is decided.
+type asked struct {
+	origin origin
+	method auth.Method
 }
 
-// askers has a row for every kind that does what a client may ask for.
-var askers = [...]asker{
-	command.Put:                      {auth.MethodPut, false},
-	command.DeleteRange:              {auth.MethodDeleteRange, false},
-	command.Txn:                      {auth.MethodTxn, false},
-	command.Compaction:               {auth.MethodCompact, true},
-	command.LeaseGrant:               {auth.MethodLeaseGrant, true}, // in nobody's name as etcd has it: it harms nobody
-	command.LeaseRevoke:              {auth.MethodLeaseRevoke, false},
-	command.Alarm:                    {auth.MethodAlarm, true},
-	command.AuthEnable:               {auth.MethodAuthEnable, false},
-	command.AuthDisable:              {auth.MethodAuthDisable, false},
-	command.AuthUserAdd:              {auth.MethodUserAdd, false},
-	command.AuthUserDelete:           {auth.MethodUserDelete, false},
-	command.AuthUserChangePassword:   {auth.MethodUserChangePassword, false},
-	command.AuthUserGrantRole:        {auth.MethodUserGrantRole, false},
-	command.AuthUserRevokeRole:       {auth.MethodUserRevokeRole, false},
-	command.AuthRoleAdd:              {auth.MethodRoleAdd, false},
-	command.AuthRoleDelete:           {auth.MethodRoleDelete, false},
-	command.AuthRoleGrantPermission:  {auth.MethodRoleGrantPermission, false},
-	command.AuthRoleRevokePermission: {auth.MethodRoleRevokePermission, false},
-	command.Authenticate:             {auth.MethodAuthenticate, false},
-	command.AuthStatus:               {auth.MethodAuthStatus, false},
-	command.AuthUserGet:              {auth.MethodUserGet, false},
-	command.AuthUserList:             {auth.MethodUserList, false},
-	command.AuthRoleGet:              {auth.MethodRoleGet, false},
-	command.AuthRoleList:             {auth.MethodRoleList, false},
-	command.ConfChange:               {}, // decided at the front alone, as in etcd: its entry has no room for a name
+var kinds = [...]asked{
+	command.Unknown:                  {byMembers, 0}, // refused by its handler
+	command.Empty:                    {byMembers, 0},
+	command.Put:                      {byClients, auth.MethodPut},
+	command.DeleteRange:              {byClients, auth.MethodDeleteRange},
+	command.Txn:                      {byClients, auth.MethodTxn},
+	command.Compaction:               {byBoth, auth.MethodCompact},
+	command.LeaseGrant:               {byBoth, auth.MethodLeaseGrant}, // of nobody, as etcd has it: a lease without keys harms nobody
+	command.LeaseRevoke:              {byClients, auth.MethodLeaseRevoke},
+	command.LeaseCheckpoint:          {byMembers, 0},
+	command.Alarm:                    {byBoth, auth.MethodAlarm},
+	command.MemberAttributes:         {byMembers, 0},
+	command.ClusterVersion:           {byMembers, 0},
+	command.DowngradeInfo:            {byMembers, 0},
+	command.AuthEnable:               {byClients, auth.MethodAuthEnable},
+	command.AuthDisable:              {byClients, auth.MethodAuthDisable},
+	command.AuthUserAdd:              {byClients, auth.MethodUserAdd},
+	command.AuthUserDelete:           {byClients, auth.MethodUserDelete},
+	command.AuthUserChangePassword:   {byClients, auth.MethodUserChangePassword},
+	command.AuthUserGrantRole:        {byClients, auth.MethodUserGrantRole},
+	command.AuthUserRevokeRole:       {byClients, auth.MethodUserRevokeRole},
+	command.AuthRoleAdd:              {byClients, auth.MethodRoleAdd},
+	command.AuthRoleDelete:           {byClients, auth.MethodRoleDelete},
+	command.AuthRoleGrantPermission:  {byClients, auth.MethodRoleGrantPermission},
+	command.AuthRoleRevokePermission: {byClients, auth.MethodRoleRevokePermission},
+	command.Authenticate:             {byClients, auth.MethodAuthenticate},
+	command.AuthStatus:               {byClients, auth.MethodAuthStatus},
+	command.AuthUserGet:              {byClients, auth.MethodUserGet},
+	command.AuthUserList:             {byClients, auth.MethodUserList},
+	command.AuthRoleGet:              {byClients, auth.MethodRoleGet},
+	command.AuthRoleList:             {byClients, auth.MethodRoleList},
+	command.ConfChange:               {byMembers, 0}, // decided at the front alone, as in etcd: its entry has no room for a name
 }
 
 // Steward is in whose name members propose what no client asked for and is decided all the same: that a lease has expired. While
@@ -73,11 +85,11 @@ func (m *Machine) permitted(c *command.Command) error {
 	if !m.auth.Enabled() {
 		return nil
 	}
-	a := askers[c.Kind.Row().Kind]
-	if a.method == 0 || a.internal && c.Username == "" {
+	kind := kinds[c.Kind.Row().Kind]
+	if kind.origin == byMembers || kind.origin == byBoth && c.Username == "" {
 		return nil
 	}
-	r := auth.Request{Method: a.method}
+	r := auth.Request{Method: kind.method}
 	var op [1]auth.Op
 	var ok bool
 	if op[0], ok = m.operation(c, &r); !ok {

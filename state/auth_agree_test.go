@@ -9,6 +9,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/state"
 	"quorate.dev/quorate/storage"
+	"quorate.dev/quorate/wire"
 )
 
 // decisive is a log in which whether a write happens depends on every change of users and roles before it.
@@ -120,4 +121,42 @@ func TestMembersAgreeAfterSnapshot(t *testing.T) {
 		got.finish(joined)
 		require.Equal(t, want, got, "snapshot after entry %d", at)
 	}
+}
+
+// TestKindsInNobodysName: while authentication is enabled, only what members do themselves takes effect in nobody's name.
+func TestKindsInNobodysName(t *testing.T) {
+	passes := map[command.Kind]bool{command.Empty: true, command.Compaction: true, command.LeaseGrant: true, command.LeaseCheckpoint: true,
+		command.Alarm: true, command.MemberAttributes: true, command.ClusterVersion: true, command.DowngradeInfo: true, command.ConfChange: true,
+		command.Authenticate: true, command.AuthStatus: true, command.Unknown: true}
+	for _, row := range command.Table() {
+		r := newRig(t, vfs.NewMem())
+		log := append(mustParse("user add root x", "user grant root root", "enable"), command.Command{Kind: row.Kind})
+		results, _ := r.apply(number(1, 1, log))
+		refused := results[3] == "UserEmpty rev 1"
+		require.Equal(t, !passes[row.Kind], refused, "%s: %s", row.Name, results[3])
+		r.close()
+	}
+}
+
+// TestAuthenticatedPutAllocates: deciding a put of a user costs no memory.
+func TestAuthenticatedPutAllocates(t *testing.T) {
+	allocations := func(last string) float64 {
+		r := newRig(t, vfs.NewMem())
+		defer r.close()
+		r.apply(number(1, 1, mustParse("user add root x", "user grant root root", "role add r", "role grant r readwrite a c", "user add ann x",
+			"user grant ann r", "put a 1", last)))
+		c := cmd(command.Put, &wire.PutRequest{Key: []byte("a"), Value: []byte("v"), PrevKV: true})
+		c.Username, c.AuthRevision = "ann", 1<<40
+		cmds, results := []command.Command{c}, make([]command.Result, 1)
+		next := r.machine.Applied().Index
+		return testing.AllocsPerRun(500, func() {
+			next++
+			cmds[0].Index, cmds[0].Term = next, 1
+			if _, err := r.machine.Apply(cmds, results); err != nil || results[0].Err != nil {
+				t.Error(err, results[0].Err)
+			}
+		})
+	}
+	without, with := allocations("empty"), allocations("enable")
+	require.Equal(t, without, with)
 }
