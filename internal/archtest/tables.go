@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 
 	"authn":   {"ids", "fault", "limits", "internal/clock"},
 	"rpc":     {},
-	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "auth", "watch", "limits", "rpc", "internal/etcddb", "storage"},
+	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "auth", "authn", "watch", "limits", "rpc", "internal/etcddb", "storage"},
 	"httpapi": {"rpc"},
 	"config":  {"limits"},
 	"server":  {"*"},
