@@ -150,11 +150,14 @@ func entry(id uint64, kind Kind) wire.Internal {
 
 // Decode reads a normal entry of the log. An empty entry is Empty. A request this version does not know gives kind Unknown
 // and no error; bytes that are no InternalRaftRequest give kind Unknown and an error. Index and Term are the caller's to set.
-func Decode(data []byte) (Command, error) {
+func Decode(data []byte) (Command, error) { return DecodeAfter(data, "") }
+
+// DecodeAfter is Decode for an entry that is likely to come in the same name as another one. It costs no memory then.
+func DecodeAfter(data []byte, username string) (Command, error) {
 	if len(data) == 0 {
 		return Command{Kind: Empty}, nil
 	}
-	var m wire.Internal
+	m := wire.Internal{Likely: username}
 	if err := m.Unmarshal(data); err != nil {
 		return Command{Kind: Unknown}, fmt.Errorf("log entry of %d bytes is not an InternalRaftRequest: %w", len(data), err)
 	}

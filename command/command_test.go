@@ -104,4 +104,15 @@ func TestAppendEntryAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { buf = AppendEntryAs(buf[:0], 1, "ann", 7, Put, body) }); n > 0 {
 		t.Errorf("%v allocations an entry of a user, want none", n)
 	}
+	read := func(likely string) {
+		if c, err := DecodeAfter(buf, likely); err != nil || c.Username != "ann" || c.AuthRevision != 7 {
+			t.Errorf("decodes as %+v, %v", c, err)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { read("ann") }); n > 0 {
+		t.Errorf("%v allocations to decode an entry of the same user, want none", n)
+	}
+	for _, likely := range []string{"", "an", "anna", "bob"} {
+		read(likely)
+	}
 }

@@ -29,6 +29,9 @@ type Internal struct {
 	AuthRevision uint64 // header.auth_revision
 	Field        int32  // the field that holds the request, see the constants above, 0 when none
 	Body         []byte // that request's bytes, not looked into
+
+	// Likely is for Unmarshal, which leaves it: a Username that is the same uses its memory.
+	Likely string
 }
 
 // holdsRequest says whether a field of InternalRaftRequest is a request.
@@ -53,7 +56,9 @@ func (m *Internal) mergeHeader(b []byte) error {
 		case 1<<3 | typeVarint:
 			m.ID = f.v
 		case 2<<3 | typeBytes:
-			if m.Username, end = text(f.data, end); end < 0 {
+			if string(f.data) == m.Likely && m.Likely != "" {
+				m.Username = m.Likely
+			} else if m.Username, end = text(f.data, end); end < 0 {
 				return malformed("RequestHeader", i, end)
 			}
 		case 3<<3 | typeVarint:
@@ -67,7 +72,7 @@ func (m *Internal) mergeHeader(b []byte) error {
 // Unmarshal replaces m by the message in b. Body aliases b. An entry that holds two different requests is refused: no
 // member ever wrote one.
 func (m *Internal) Unmarshal(b []byte) error {
-	*m = Internal{}
+	*m = Internal{Likely: m.Likely}
 	var legacy uint64
 	for i := 0; i < len(b); {
 		f, end := next(b, i)
