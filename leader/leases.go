@@ -110,7 +110,7 @@ func (d *Duty) Promote(term ids.Term, all []lease.Lease) {
 		next.byID[t.id] = int32(i)
 		next.expiries = append(next.expiries, due{t.deadline, t.id})
 		if d.checkpointed(t.ttl) {
-			t.check = d.now() + instant(limits.LeaseCheckpoint)
+			t.check = d.now() + instant(d.cfg.CheckpointEvery)
 			next.checks = append(next.checks, due{t.check, t.id})
 		}
 	}
@@ -205,7 +205,7 @@ func (d *Duty) Apply(changes []Change) {
 		case Granted:
 			t := timed{id: c.ID, ttl: c.TTL, deadline: now.after(c.TTL)}
 			if d.checkpointed(c.TTL) {
-				t.check = now + instant(limits.LeaseCheckpoint)
+				t.check = now + instant(d.cfg.CheckpointEvery)
 				d.leases.checks.push(due{t.check, t.id})
 			}
 			d.leases.add(t)

@@ -9,6 +9,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/wire"
 )
@@ -137,9 +138,10 @@ func (d *Duty) RenewAsync(id ids.LeaseID, done func(ttl int64, err error)) {
 		if err != nil {
 			done(0, err)
 		}
-	case d.cfg.Checkpoints && t.remaining > 0:
+	case d.cfg.Checkpoints && t.remaining > 0 && !canary.On(canary.RenewalLost):
+		term := d.leases.term
 		d.mu.Unlock()
-		d.renewCheckpointed(id, done)
+		d.renewCheckpointed(term, id, done)
 	default:
 		t.deadline = now.after(t.ttl)
 		ttl := t.ttl
@@ -171,9 +173,9 @@ func (q *queued) awaitRevocation(id ids.LeaseID, done func(int64, error)) error 
 
 // renewCheckpointed clears the checkpoint first: a later leader would otherwise give the lease what remained at the
 // checkpoint and not what it was renewed for.
-func (d *Duty) renewCheckpointed(id ids.LeaseID, done func(ttl int64, err error)) {
+func (d *Duty) renewCheckpointed(term ids.Term, id ids.LeaseID, done func(ttl int64, err error)) {
 	m := &wire.LeaseCheckpointRequest{Checkpoints: []wire.LeaseCheckpoint{{ID: int64(id)}}}
-	d.cfg.Proposer.ProposeMessage(command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
+	d.cfg.Proposer.ProposeInTerm(term, command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
 		if r.Err != nil {
 			done(0, r.Err)
 			return

@@ -207,6 +207,11 @@ func (l *loop) handle(e event) {
 		l.publish()
 	}
 	for _, m := range e.messages {
+		if m.GetTo() == raft.LocalApplyThread {
+			l.behind--
+			l.give(m)
+			continue
+		}
 		if m.GetTo() != *l.self {
 			l.h.cfg.Transport.Send([]*raftpb.Message{m})
 			continue
@@ -306,8 +311,11 @@ func (l *loop) propose(all bool) {
 
 // step proposes one chunk and reports whether raft took it. It does not while there is no leader, or while the leadership is
 // being handed over; then the chunk is proposed again at every turn until its waiters time out. What raft took and then lost
-// comes back through reissue.
+// comes back through reissue. A chunk that is void is answered here.
 func (l *loop) step(c *chunk) bool {
+	if l.void(c) {
+		return true
+	}
 	if l.lead == raft.None {
 		return false
 	}
@@ -345,9 +353,11 @@ func (l *loop) ready() {
 	l.publish()
 	l.readConfirmed(rd.ReadStates)
 	var remote []*raftpb.Message
+	asks := withAppend(rd.Messages)
 	for _, m := range rd.Messages {
 		switch m.GetTo() {
 		case raft.LocalAppendThread:
+			m.Responses = append(m.Responses, asks...)
 			if m.GetSnapshot() != nil && l.h.cfg.Snapshots == nil {
 				invariant.Failed("raft wants to install a snapshot at index %d, but nobody can have sent one", m.GetSnapshot().GetMetadata().GetIndex())
 			}
@@ -365,15 +375,13 @@ func (l *loop) ready() {
 			}
 			l.h.appends.put(m)
 		case raft.LocalApplyThread:
-			l.given = m.GetEntries()[len(m.GetEntries())-1].GetIndex()
-			l.h.applies.put(m)
-			l.applies = true
+			l.giveDurable(m)
 		default:
 			if m.GetType() == raftpb.MsgSnap {
 				l.sendSnapshot(m)
 				continue
 			}
-			if !l.withholds(m) {
+			if !l.withholds(m) && (m.GetType() != raftpb.MsgVote || len(asks) == 0) {
 				remote = append(remote, m)
 			}
 		}
@@ -383,11 +391,27 @@ func (l *loop) ready() {
 	}
 }
 
+// withAppend returns the requests for votes that wait until the log has the term they are for: those that come with a storage append, which
+// has it. Raft lets them go at once, and a candidate that the others elect meanwhile may lose its power before it has written its term, be
+// elected again in the same term, and give the same index and term to another entry.
+func withAppend(messages []*raftpb.Message) (asks []*raftpb.Message) {
+	appends := false
+	for _, m := range messages {
+		appends = appends || m.GetTo() == raft.LocalAppendThread
+	}
+	for _, m := range messages {
+		if appends && m.GetType() == raftpb.MsgVote && !canary.On(canary.AskEarly) {
+			asks = append(asks, m)
+		}
+	}
+	return asks
+}
+
 // publish makes changes of term, leader and voters known.
 func (l *loop) publish() {
 	self := l.role == raft.StateLeader
 	var sole uint64
-	if self && l.sole() {
+	if self && l.sole() && len(l.conf.GetLearners()) == 0 {
 		sole = l.term
 	}
 	l.h.gauges.sole.Store(sole)

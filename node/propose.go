@@ -28,7 +28,7 @@ type Message = interface {
 // timeout, and an error that wraps fault.Stopped when the host has stopped or failed. After a timeout or a stop the command
 // may still take effect.
 func (h *Host) Propose(kind command.Kind, body []byte, w command.Waiter) {
-	if err := h.propose(user{}, kind, body, nil, w); err != nil {
+	if err := h.propose(asker{}, kind, body, nil, w); err != nil {
 		h.refuse(w, err)
 	}
 }
@@ -36,27 +36,28 @@ func (h *Host) Propose(kind command.Kind, body []byte, w command.Waiter) {
 // ProposeAs is Propose for a request of a user, who was known at that revision of the authentication state. The entry carries
 // both, and the state machine decides by them whether the command may take effect. It is the same as Propose for "" and 0.
 func (h *Host) ProposeAs(kind command.Kind, body []byte, name string, revision uint64, w command.Waiter) {
-	if err := h.propose(user{name, revision}, kind, body, nil, w); err != nil {
+	if err := h.propose(asker{user: name, revision: revision}, kind, body, nil, w); err != nil {
 		h.refuse(w, err)
 	}
 }
 
 // ProposeMessageAs is ProposeAs for a message that is not yet encoded.
 func (h *Host) ProposeMessageAs(kind command.Kind, m Message, name string, revision uint64, w command.Waiter) {
-	if err := h.propose(user{name, revision}, kind, nil, m, w); err != nil {
+	if err := h.propose(asker{user: name, revision: revision}, kind, nil, m, w); err != nil {
 		h.refuse(w, err)
 	}
 }
 
-// user is in whose name something is proposed.
-type user struct {
-	name     string
-	revision uint64
+// asker is who proposes something.
+type asker struct {
+	user     string
+	revision uint64 // of the authentication state, at which the user was known
+	bound    uint64 // the term of which it must become an entry, 0 for any
 }
 
 // ProposeMessage is Propose for a message that is not yet encoded.
 func (h *Host) ProposeMessage(kind command.Kind, m Message, w command.Waiter) {
-	if err := h.propose(user{}, kind, nil, m, w); err != nil {
+	if err := h.propose(asker{}, kind, nil, m, w); err != nil {
 		h.refuse(w, err)
 	}
 }
@@ -67,7 +68,7 @@ func (h *Host) refuse(w command.Waiter, err error) {
 }
 
 // propose checks the bounds and adds the command to the open chunk.
-func (h *Host) propose(u user, kind command.Kind, body []byte, m Message, w command.Waiter) error {
+func (h *Host) propose(by asker, kind command.Kind, body []byte, m Message, w command.Waiter) error {
 	if len(body) > h.cfg.MaxRequestBytes || (m != nil && m.Size() > h.cfg.MaxRequestBytes) {
 		return fault.RequestTooLarge
 	}
@@ -88,10 +89,10 @@ func (h *Host) propose(u user, kind command.Kind, body []byte, m Message, w comm
 		p.scratch = m.Append(p.scratch[:0])
 		body = p.scratch
 	}
-	c := p.open
+	c := p.openFor(by.bound)
 	before := len(c.arena)
 	p.next++
-	c.arena = command.AppendEntryAs(c.arena, p.next, u.name, u.revision, kind, body)
+	c.arena = command.AppendEntryAs(c.arena, p.next, by.user, by.revision, kind, body)
 	size := len(c.arena) - before
 	if size > h.cfg.MaxRequestBytes {
 		c.arena = c.arena[:before]
@@ -140,6 +141,7 @@ type chunk struct {
 	arena []byte // the entries' data, one after the other
 	items []item // whose sizes split arena
 	term  uint64 // of raft when it was given the chunk
+	bound uint64 // the term in which alone it may be proposed, 0 for any
 	lent  bool   // a message to the leader lies in arena
 }
 
@@ -267,7 +269,7 @@ type gauges struct {
 	applied      atomic.Uint64 // index
 	appliedBytes atomic.Int64  // data applied since the start
 	own          atomic.Uint64 // term of the last entry applied
-	sole         atomic.Uint64 // the term while this member leads and is the only voter, else 0
+	sole         atomic.Uint64 // the term while this member leads and is the only member, else 0
 	leader       atomic.Pointer[leaderState]
 
 	leaderChanges atomic.Uint64

@@ -50,12 +50,13 @@ type proposer struct{ core *core }
 
 // ProposeMessage implements leader.Proposer.
 func (p proposer) ProposeMessage(kind command.Kind, m leader.Message, w command.Waiter) {
-	if kind == command.LeaseRevoke {
-		user, revision := p.core.machine.View().Steward()
-		p.core.host.ProposeMessageAs(kind, m, user, revision, w)
-		return
-	}
 	p.core.host.ProposeMessage(kind, m, w)
+}
+
+// ProposeInTerm implements leader.Proposer. That a lease has expired is decided like a client's request.
+func (p proposer) ProposeInTerm(term ids.Term, kind command.Kind, m leader.Message, w command.Waiter) {
+	user, revision := p.core.machine.View().Steward()
+	p.core.host.ProposeInTermAs(term, kind, m, user, revision, w)
 }
 
 // dutyState is what the duties look at.

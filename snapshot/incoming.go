@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
@@ -43,6 +44,9 @@ func (d *Depot) Receive(ctx context.Context, manifest []byte, fetch Fetch) error
 	if err := disk.MakeDir(d.o.FS, d.o.FS.PathJoin(dir, filesDir)); err != nil {
 		return fmt.Errorf("snapshot: make %s: %w", dir, err)
 	}
+	if err := d.strip(dir, m); err != nil {
+		return err
+	}
 	for i := range m.Files {
 		if err := d.receiveFile(ctx, m, &m.Files[i], fetch); err != nil {
 			return err
@@ -67,6 +71,21 @@ func (d *Depot) clear(stays func(name string) bool) error {
 	}
 	if err != nil {
 		return fmt.Errorf("snapshot: remove what was received before: %w", err)
+	}
+	return nil
+}
+
+// strip removes files that the snapshot does not have: an earlier try may have been at another member, whose checkpoint of the same entry
+// has the same name and other files, and the engine takes for its own what lies in its directory.
+func (d *Depot) strip(dir string, m *Manifest) error {
+	names, err := d.o.FS.List(d.o.FS.PathJoin(dir, filesDir))
+	for _, name := range names {
+		if !slices.ContainsFunc(m.Files, func(f File) bool { return f.Name == name }) {
+			err = errors.Join(err, d.o.FS.Remove(d.o.FS.PathJoin(dir, filesDir, name)))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot: remove what another member's snapshot left in %s: %w", dir, err)
 	}
 	return nil
 }

@@ -73,14 +73,15 @@ type sender struct {
 	files vfs.FS
 	clock *clock.Manual
 	index uint64
+	group []uint64 // who belongs to it
 }
 
 func newSender(t *testing.T) *sender {
-	s := &sender{files: vfs.NewMem(), clock: clock.NewManual(time.Unix(1e9, 0)), index: 100}
+	s := &sender{files: vfs.NewMem(), clock: clock.NewManual(time.Unix(1e9, 0)), index: 100, group: []uint64{7}}
 	var err error
 	s.Depot, err = snapshot.New(snapshot.Options{FS: s.files, Dir: "data", Clock: s.clock, Checkpoint: func(dir string) (*raftpb.SnapshotMetadata, error) {
 		write(t, s.files, dir, content(s.index))
-		return &raftpb.SnapshotMetadata{Index: proto.Uint64(s.index), Term: proto.Uint64(3)}, nil
+		return &raftpb.SnapshotMetadata{Index: proto.Uint64(s.index), Term: proto.Uint64(3), ConfState: &raftpb.ConfState{Voters: s.group[:1], Learners: s.group[1:]}}, nil
 	}})
 	require.NoError(t, err)
 	return s
@@ -104,7 +105,7 @@ func newReceiver(t *testing.T, files vfs.FS) *snapshot.Depot {
 // TestWholeWay takes a snapshot over and puts it in the place of the store.
 func TestWholeWay(t *testing.T) {
 	s := newSender(t)
-	manifest, meta, err := s.Take(50)
+	manifest, meta, err := s.Take(50, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	write(t, files, "data/store", map[string][]byte{"old": []byte("old")})
@@ -129,21 +130,42 @@ func TestWholeWay(t *testing.T) {
 	require.ElementsMatch(t, []string{"incoming", "store"}, names)
 }
 
+// TestNewcomer: a checkpoint from before a member joined is of no use to it, and others go on with theirs.
+func TestNewcomer(t *testing.T) {
+	s := newSender(t)
+	first, _, err := s.Take(50, 7)
+	require.NoError(t, err)
+	s.index, s.group = 101, []uint64{7, 8}
+	same, _, err := s.Take(50, 7)
+	require.NoError(t, err)
+	require.Equal(t, first, same)
+	_, meta, err := s.Take(50, 8)
+	require.NoError(t, err)
+	require.EqualValues(t, 101, meta.GetIndex())
+	require.Equal(t, []uint64{8}, meta.GetConfState().GetLearners())
+	again, _, err := s.Take(50, 9)
+	require.NoError(t, err)
+	second, _, err := s.Take(50, 8)
+	require.NoError(t, err)
+	require.Equal(t, second, again, "nothing was applied since: there is none that has it")
+	require.NoError(t, s.Serve(io.Discard, "0000000000000064-0000000000000003", "CURRENT", 0), "who fetches the first goes on")
+}
+
 // TestKept checks which checkpoints are made and kept.
 func TestKept(t *testing.T) {
 	s := newSender(t)
-	first, _, err := s.Take(50)
+	first, _, err := s.Take(50, 0)
 	require.NoError(t, err)
 	s.index = 200
-	same, meta, err := s.Take(100)
+	same, meta, err := s.Take(100, 0)
 	require.NoError(t, err)
 	require.Equal(t, first, same, "one that is new enough is used again")
 	require.EqualValues(t, 100, meta.GetIndex())
-	_, meta, err = s.Take(101)
+	_, meta, err = s.Take(101, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 200, meta.GetIndex())
 	s.index = 300
-	_, _, err = s.Take(201)
+	_, _, err = s.Take(201, 0)
 	require.NoError(t, err)
 	require.ErrorIs(t, s.Serve(io.Discard, "0000000000000064-0000000000000003", "CURRENT", 0), fs.ErrNotExist, "the oldest of three")
 	require.NoError(t, s.Serve(io.Discard, "00000000000000c8-0000000000000003", "CURRENT", 0))
@@ -157,7 +179,7 @@ func TestKept(t *testing.T) {
 		file string
 		from int64
 	}{{"../store/CURRENT", 0}, {"CURRENT", -1}, {"CURRENT", 1000}, {"none", 0}} {
-		_, _, err = s.Take(300)
+		_, _, err = s.Take(300, 0)
 		require.NoError(t, err)
 		require.ErrorIs(t, s.Serve(io.Discard, "000000000000012c-0000000000000003", bad.file, bad.from), fs.ErrNotExist)
 	}
@@ -190,7 +212,7 @@ func (b *broken) fetch(ctx context.Context, name, file string, from int64) (io.R
 // TestResume breaks the connection again and again, and restarts the receiver between: what has arrived is not sent again.
 func TestResume(t *testing.T) {
 	s := newSender(t)
-	manifest, meta, err := s.Take(1)
+	manifest, meta, err := s.Take(1, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	var asked []string
@@ -214,10 +236,39 @@ func TestResume(t *testing.T) {
 	require.Equal(t, content(100), read(t, files, "data/store"))
 }
 
+// TestResumeAtAnotherMember begins a download at one member and ends it at another, whose checkpoint of the same entry has other files under the same
+// name. Nothing of the first one may be left.
+func TestResumeAtAnotherMember(t *testing.T) {
+	first, second, files := newSender(t), newSender(t), vfs.NewMem()
+	var err error
+	first.Depot, err = snapshot.New(snapshot.Options{FS: first.files, Dir: "data", Clock: first.clock, Checkpoint: func(dir string) (*raftpb.SnapshotMetadata, error) {
+		write(t, first.files, dir, map[string][]byte{"000001.sst": []byte("another"), "marker.000009": nil, "z": []byte("z")})
+		return &raftpb.SnapshotMetadata{Index: proto.Uint64(100), Term: proto.Uint64(3)}, nil
+	}})
+	require.NoError(t, err)
+	one, _, err := first.Take(50)
+	require.NoError(t, err)
+	two, meta, err := second.Take(50)
+	require.NoError(t, err)
+	d := newReceiver(t, files)
+	require.Error(t, d.Receive(t.Context(), one, func(ctx context.Context, name, file string, from int64) (io.ReadCloser, error) {
+		if file == "z" {
+			return nil, errors.New("the connection broke")
+		}
+		return first.fetch(ctx, name, file, from)
+	}))
+	for err = d.Receive(t.Context(), two, second.fetch); err != nil; err = d.Receive(t.Context(), two, second.fetch) {
+		require.ErrorContains(t, err, "000001.sst arrived with") // what was begun of the other one's file is of no use
+	}
+	require.NoError(t, d.Install(meta))
+	require.NoError(t, snapshot.Swap(files, "data", "data/store"))
+	require.Equal(t, content(100), read(t, files, "data/store"))
+}
+
 // TestOldIsRemoved checks that a start removes what was received and is older than the store.
 func TestOldIsRemoved(t *testing.T) {
 	s := newSender(t)
-	manifest, _, err := s.Take(1)
+	manifest, _, err := s.Take(1, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	require.NoError(t, newReceiver(t, files).Receive(t.Context(), manifest, s.fetch))
@@ -236,13 +287,13 @@ func TestOldIsRemoved(t *testing.T) {
 // TestNewerReplacesOlder checks that what was received of another snapshot goes.
 func TestNewerReplacesOlder(t *testing.T) {
 	s := newSender(t)
-	older, _, err := s.Take(1)
+	older, _, err := s.Take(1, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	d := newReceiver(t, files)
 	require.Error(t, d.Receive(t.Context(), older, (&broken{s: s, left: 500_000}).fetch))
 	s.index = 200
-	newer, _, err := s.Take(150)
+	newer, _, err := s.Take(150, 0)
 	require.NoError(t, err)
 	require.NoError(t, d.Receive(t.Context(), newer, s.fetch))
 	names, err := files.List("data/incoming")
@@ -253,7 +304,7 @@ func TestNewerReplacesOlder(t *testing.T) {
 // TestDamage changes bytes on the way and on the disk of the receiver.
 func TestDamage(t *testing.T) {
 	s := newSender(t)
-	manifest, _, err := s.Take(1)
+	manifest, _, err := s.Take(1, 0)
 	require.NoError(t, err)
 	flip := func(at int) snapshot.Fetch {
 		return func(ctx context.Context, name, file string, from int64) (io.ReadCloser, error) {
@@ -333,7 +384,7 @@ func (c crashAt) OpenDir(name string) (vfs.File, error) {
 // carries it out, and whether it does never depends on half of it.
 func TestInstallSurvivesCrashes(t *testing.T) {
 	s := newSender(t)
-	manifest, meta, err := s.Take(1)
+	manifest, meta, err := s.Take(1, 0)
 	require.NoError(t, err)
 	for step := 0; ; step++ {
 		mem := vfs.NewCrashableMem()

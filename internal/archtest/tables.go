@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant", "internal/canary"},
 	"snapshot":        {"ids", "internal/clock", "internal/disk", "internal/canary"},
 	"peer":            {"ids", "limits", "snapshot", "internal/clock"},
-	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
+	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock", "internal/canary"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
 	"authn":   {"ids", "fault", "limits", "internal/clock"},

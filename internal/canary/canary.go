@@ -29,9 +29,14 @@ const (
 	ForgetPrev     Name = "forget-prev"    // some events lack what was there before
 	ReissueAll     Name = "reissue-all"    // what was applied is proposed again after a change of the leader
 	TakeLate       Name = "take-late"      // a proposal to an earlier leadership is taken
+	AskEarly       Name = "ask-early"      // votes are asked for before the term is durable
 	ForgetVote     Name = "forget-vote"    // a vote is not durable
 	SnapshotShort  Name = "snapshot-short" // a snapshot claims to cover an entry more than it does
 	StaleReads     Name = "stale-reads"    // a leader reads without asking the others
 	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
 	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
+
+	LeaseEarly  Name = "lease-early"        // a leader lets a lease end although it was renewed
+	RenewalLost Name = "lease-renewal-lost" // a renewal leaves the checkpoint that was made before it
+	RevokeLate  Name = "lease-revoke-late"  // what a leader revokes when it leads no more is taken by the next
 )

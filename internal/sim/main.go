@@ -10,6 +10,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -190,38 +191,52 @@ func (t *totals) take(o options) (uint64, bool) {
 	return t.next - 1, true
 }
 
-// job feeds seeds to one process.
+// job feeds seeds to one process after the other.
 func (t *totals) job(ctx context.Context, o options, out io.Writer) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, self, "-worker")
+	for more := true; more && err == nil; {
+		more, err = t.process(exec.CommandContext(ctx, self, "-worker"), o, out)
+	}
+	return err
+}
+
+// processSeeds is how many seeds a process runs: an engine whose disk failed in a flush leaves what it held behind, some 0.8 MB.
+const processSeeds = 500
+
+// process feeds seeds to one process, and reports whether there may be more of them.
+func (t *totals) process(cmd *exec.Cmd, o options, out io.Writer) (bool, error) {
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return false, err
 	}
 	answers, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return false, err
 	}
 	decoder := json.NewDecoder(answers)
-	for seed, ok := t.take(o); ok; seed, ok = t.take(o) {
+	for range processSeeds {
+		seed, ok := t.take(o)
+		if !ok {
+			return false, errors.Join(in.Close(), cmd.Wait())
+		}
 		var r world.Report
 		_, err := fmt.Fprintln(in, seed)
 		if err == nil {
 			err = decoder.Decode(&r)
 		}
 		if err != nil {
-			return fmt.Errorf("seed %d ended its process: %w", seed, err)
+			return false, fmt.Errorf("seed %d ended its process: %w", seed, err)
 		}
 		t.add(r, out)
 	}
-	return in.Close()
+	return true, errors.Join(in.Close(), cmd.Wait())
 }
 
 func (t *totals) add(r world.Report, out io.Writer) {

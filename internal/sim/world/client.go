@@ -123,7 +123,7 @@ func (c *client) ask(q check.Request) {
 		return
 	}
 	w.after(d, func() {
-		if !m.up { // refused: it was never asked
+		if !m.serves(q.Kind == check.Range && q.Stale) { // refused: it was never asked
 			if c.asked == turn {
 				c.asked++
 				w.after(w.upTo(20*time.Millisecond), c.begin)

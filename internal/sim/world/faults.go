@@ -9,7 +9,7 @@ import (
 )
 
 // faultNames are the faults that a seed chooses from.
-var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall", "slow"}
+var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall", "slow", "leap", "suspend"}
 
 // nemesis does harm, and goes on doing so until the faulty time is over.
 func (w *World) nemesis() {
@@ -38,7 +38,10 @@ func (w *World) harm(kind string) {
 		m = w.leader()
 	}
 	w.trace.note(m.name, "%s", kind)
+	w.disturb()
 	switch kind {
+	case "leap", "suspend":
+		w.clockFault(kind, m)
 	case "kill", "kill-leader":
 		w.counts.Kills++
 		m.kill()
@@ -123,11 +126,11 @@ func (w *World) breakDisk(kind string, m *Member) {
 		})
 	case "full":
 		m.disk.FailAfter(1+w.rng.Uint64N(30), disk.NoSpace)
-		w.mends(lasts, func() { m.disk.Free(); w.start(m) })
+		w.mends(lasts, func() { m.mended(); w.start(m) })
 	case "broken":
 		m.disk.FailAfter(1+w.rng.Uint64N(30), disk.Broken)
 		w.mends(lasts, func() {
-			m.disk.Repair()
+			m.mended()
 			w.powerLoss(m) // what the kernel believes to be written is gone with it
 			w.revive(m)
 		})
@@ -138,6 +141,15 @@ func (w *World) breakDisk(kind string, m *Member) {
 			m.enter(m.life, func() {})
 		})
 	}
+}
+
+// mended ends what is wrong with a disk, but for what the process has made of it.
+func (m *Member) mended() {
+	if m.disk.Failing() != "" {
+		m.harmed = m.life
+	}
+	m.disk.Free()
+	m.disk.Repair()
 }
 
 // revive starts a member again after a while.
@@ -160,6 +172,7 @@ func (w *World) resume(m *Member, life int) {
 		return
 	}
 	m.paused = false
+	m.wake()
 	w.trace.note(m.name, "resumes")
 	waiting := m.waiting
 	m.waiting = nil

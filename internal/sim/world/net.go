@@ -54,6 +54,9 @@ func (p port) Send(messages []*raftpb.Message) {
 	w := p.m.w
 	for _, m := range messages {
 		from, to := ids.MemberID(m.GetFrom()), ids.MemberID(m.GetTo())
+		if p.m.shuns(to) {
+			continue
+		}
 		times := 1
 		if w.net.twice > 0 && m.GetType() != raftpb.MsgProp && w.chance(w.net.twice) {
 			times = 2
@@ -77,7 +80,7 @@ func (p port) Send(messages []*raftpb.Message) {
 // ActiveSince implements node.Transport.
 func (p port) ActiveSince(id ids.MemberID) time.Time {
 	w := p.m.w
-	if w.net.cut[link{p.m.ID, id}] || w.net.cut[link{id, p.m.ID}] {
+	if !w.reaches(p.m.ID, id) {
 		return time.Time{}
 	}
 	return epoch.Add(-time.Hour)
@@ -100,6 +103,9 @@ func (w *World) arrive(from, to ids.MemberID, body []byte) {
 		return
 	}
 	m.enter(m.life, func() {
+		if m.shuns(from) {
+			return
+		}
 		message := &raftpb.Message{}
 		if err := proto.Unmarshal(body, message); err != nil {
 			w.broken("a raft message cannot be decoded: %v", err)

@@ -25,6 +25,9 @@ type watcher struct {
 	session int // counts streams; what comes on an earlier one is void
 	stream  *watch.Stream
 	heard   time.Duration
+	via     *Member                           // of the stream
+	life    int                               // of via
+	heed    func(*etcdserverpb.WatchResponse) // besides; nil: nobody does
 }
 
 // begin starts another watch, from a revision on.
@@ -40,7 +43,7 @@ func (x *watcher) connect() {
 	session := x.session
 	m := w.members[w.rng.IntN(len(w.members))]
 	d, ok := w.net.passes(0, m.ID)
-	if !ok || !m.up {
+	if !ok || !m.serves(false) {
 		w.after(w.between(time.Millisecond, 100*time.Millisecond), func() { x.again(session) })
 		return
 	}
@@ -95,6 +98,7 @@ func (x *watcher) open(m *Member, life, session int) {
 	from := x.covered + 1
 	current := &x.watches[len(x.watches)-1]
 	current.Sessions = append(current.Sessions, check.Session{Via: m.name, From: from})
+	x.via, x.life = m, life
 	x.stream = m.hub.Open(&sink{x: x, m: m, life: life, session: session})
 	req := &wire.WatchCreateRequest{Key: []byte(x.key), RangeEnd: []byte(x.end), StartRevision: from, ProgressNotify: true, PrevKV: x.prev, Fragment: true}
 	x.stream.Create(req, "")
@@ -155,6 +159,9 @@ func (x *watcher) receive(session int, message []byte) {
 	if err := proto.Unmarshal(message, resp); err != nil {
 		x.w.broken("a watch's answer cannot be decoded: %v", err)
 		return
+	}
+	if x.heed != nil {
+		x.heed(resp)
 	}
 	sessions := x.watches[len(x.watches)-1].Sessions
 	s := &sessions[len(sessions)-1]

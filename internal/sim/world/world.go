@@ -12,7 +12,6 @@ import (
 
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/check"
-	durable "quorate.dev/quorate/internal/disk"
 	"quorate.dev/quorate/internal/sim/disk"
 	"quorate.dev/quorate/node"
 )
@@ -27,7 +26,12 @@ type Settings struct {
 	Load
 	Pace
 	Store
+	Crew
+	Releases
+	Tenancy
+	Clocks
 	Members int      // 1 to 7
+	Long    bool     // minutes in which little happens
 	Faults  []string // which happen
 }
 
@@ -69,7 +73,7 @@ type World struct {
 	quiet   bool // clients ask nothing
 	healed  bool // nothing is broken any more
 
-	members  []*Member
+	roster
 	clients  []*client
 	watchers []*watcher
 	net      *network
@@ -84,6 +88,7 @@ type findings struct {
 	safe       int64 // up to here every event is in the hands of some watch: compaction may go this far
 	counts     Counts
 	hashes     map[ids.Index]stateHash
+	tenants
 }
 
 // Counts are of one run.
@@ -92,6 +97,8 @@ type Counts struct {
 	Starts, Kills, PowerLosses int
 	Snapshots                  int
 	Hashes                     int // comparisons of the state of two members at one index
+	Reconfigurations
+	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
 }
 
 type stateHash struct {
@@ -169,11 +176,14 @@ func draw(rng *mathrand.Rand) Settings {
 			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0,
 		},
 	}
+	s.Crew, s.Releases = crew(rng, s.Members)
 	for _, f := range faultNames {
 		if rng.IntN(3) > 0 {
 			s.Faults = append(s.Faults, f)
 		}
 	}
+	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
+	drawLong(rng, &s)
 	return s
 }
 
@@ -184,12 +194,12 @@ func (w *World) instant() int64 { return int64(w.now) }
 // begin starts everything.
 func (w *World) begin() {
 	for i := range w.set.Members {
-		m := &Member{w: w, ID: memberID(i), name: nameOf(i), founder: true, disk: disk.New(w.rng, disk.Config{Ordered: w.set.Ordered})}
-		if err := durable.MakeDir(m.disk.FS(), dataDir); err != nil {
-			w.broken("%v", err)
-			return
-		}
+		m := w.newMember(memberID(i))
+		m.founder = true
 		w.members = append(w.members, m)
+	}
+	w.age()
+	for _, m := range w.members {
 		w.start(m)
 	}
 	for i := range w.set.Clients {
@@ -204,8 +214,10 @@ func (w *World) begin() {
 		x.begin(1)
 		w.after(w.upTo(time.Second), x.connect)
 	}
+	w.settle()
 	w.after(time.Second, w.note)
 	w.after(w.upTo(w.set.FaultEvery), w.nemesis)
+	w.after(w.upTo(2*time.Second), w.operate)
 }
 
 // note keeps track of what compactions may remove.
@@ -219,11 +231,13 @@ func (w *World) note() {
 
 // start starts a member's process, unless it runs.
 func (w *World) start(m *Member) {
-	if m.up {
+	if m.up || m.gone {
 		return
 	}
 	if err := m.open(); err != nil {
 		switch {
+		case errors.Is(err, errRemoved):
+			w.retire(m, "does not start again: it was removed")
 		case m.cutting && errors.Is(err, disk.ErrPowerLost):
 			w.powerLoss(m)
 			w.revive(m)
@@ -241,6 +255,7 @@ func (w *World) start(m *Member) {
 	life := m.life
 	w.after(w.upTo(tick), func() { m.ticks(life) })
 	w.after(w.upTo(tick), func() { m.rounds(life) })
+	w.after(w.upTo(tick), func() { m.announce(life) })
 	m.follow()
 }
 
@@ -254,8 +269,8 @@ func (w *World) member(id ids.MemberID) *Member {
 }
 
 func (w *World) nameOf(id ids.MemberID) string {
-	if m := w.member(id); m != nil {
-		return m.name
+	if name := w.names[id]; name != "" {
+		return name
 	}
 	return id.String()
 }
@@ -309,4 +324,8 @@ func (c *Counts) Add(o Counts) {
 	c.PowerLosses += o.PowerLosses
 	c.Snapshots += o.Snapshots
 	c.Hashes += o.Hashes
+	c.Reconfigurations.add(o.Reconfigurations)
+	c.Leases += o.Leases
+	c.Expired += o.Expired
+	c.Holds += o.Holds
 }
