@@ -30,6 +30,7 @@ type Settings struct {
 	Releases
 	Tenancy
 	Clocks
+	Compaction
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
 	Faults  []string // which happen
@@ -59,26 +60,33 @@ type Store struct {
 	Segment     int64 // of the log, bytes
 	Checkpoints bool  // of leases
 	Ordered     bool  // changes of directories survive a power loss in their order
+	NoPreVote   bool  // elections begin without asking whether they could be won
 }
 
 // World is one run.
 type World struct {
-	set     Settings
-	rng     *mathrand.Rand
-	now     time.Duration
-	agenda  agenda
-	seq     uint64
-	steps   uint64
-	stopped bool
-	quiet   bool // clients ask nothing
-	healed  bool // nothing is broken any more
+	set    Settings
+	rng    *mathrand.Rand
+	now    time.Duration
+	agenda agenda
+	seq    uint64
+	steps  uint64
+	phase
 
 	roster
 	clients  []*client
 	watchers []*watcher
 	net      *network
 	trace    *trace
+	trials
 	findings
+}
+
+// phase is how far the run is.
+type phase struct {
+	stopped bool
+	quiet   bool // clients ask nothing
+	healed  bool // nothing is broken any more
 }
 
 // findings are what a run has seen.
@@ -89,6 +97,7 @@ type findings struct {
 	counts     Counts
 	hashes     map[ids.Index]stateHash
 	tenants
+	compacted int64 // the highest revision that a compaction was answered for
 }
 
 // Counts are of one run.
@@ -133,9 +142,10 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 	w := &World{set: set, rng: seeded(seed), findings: findings{hashes: map[ids.Index]stateHash{}}}
 	if w.set.Members == 0 {
 		w.set = draw(w.rng)
+		w.drawCompaction()
 	}
 	w.trace = &trace{w: w, out: out}
-	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}}
+	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}, tails: tails{jam: map[link]time.Duration{}}}
 	w.trace.note("-", "seed %d: %+v", seed, w.set)
 	w.live()
 	return Report{
@@ -172,8 +182,8 @@ func draw(rng *mathrand.Rand) Settings {
 			Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
 		},
 		Store: Store{
-			CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
-			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0,
+			CatchUp: pick(5, 5, 50, 500), Slack: pick(5, 5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
+			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, NoPreVote: rng.IntN(4) == 0,
 		},
 	}
 	s.Crew, s.Releases = crew(rng, s.Members)
@@ -207,6 +217,8 @@ func (w *World) begin() {
 		w.clients = append(w.clients, c)
 		w.after(w.upTo(time.Second), c.begin)
 	}
+	w.janitor()
+	w.addViewers()
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}
