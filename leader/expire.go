@@ -135,8 +135,8 @@ func (d *Duty) takeCheckpoints(now instant) (m *wire.LeaseCheckpointRequest, mor
 		t.check = now + instant(d.cfg.CheckpointEvery)
 		d.leases.checks.push(due{t.check, t.id})
 		left := int64(math.Ceil(time.Duration(t.deadline - now).Seconds()))
-		if left <= 0 || left >= t.ttl {
-			continue // expired, or just renewed
+		if left <= 0 || left >= t.ttl || d.leases.clearing[t.id] > 0 {
+			continue // expired, just renewed, or about to be
 		}
 		t.remaining = left // already now, so that a renewal clears it even if it comes before the checkpoint is applied
 		m.Checkpoints = append(m.Checkpoints, wire.LeaseCheckpoint{ID: int64(t.id), RemainingTTL: left})

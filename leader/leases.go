@@ -34,6 +34,9 @@ type leases struct {
 	expiries queue
 	revoking int // revocations under way
 	checks   queue
+	// clearing counts, by lease, the proposals under way that clear its checkpoint for a renewal. Meanwhile it gets no new one, which would come
+	// after the clearing and undo the renewal for the next leader.
+	clearing map[ids.LeaseID]int
 }
 
 func (l *leases) reset() {

@@ -140,6 +140,7 @@ func (d *Duty) RenewAsync(id ids.LeaseID, done func(ttl int64, err error)) {
 		}
 	case d.cfg.Checkpoints && t.remaining > 0 && !canary.On(canary.RenewalLost):
 		term := d.leases.term
+		d.leases.clear(id, 1)
 		d.mu.Unlock()
 		d.renewCheckpointed(term, id, done)
 	default:
@@ -176,17 +177,30 @@ func (q *queued) awaitRevocation(id ids.LeaseID, done func(int64, error)) error 
 func (d *Duty) renewCheckpointed(term ids.Term, id ids.LeaseID, done func(ttl int64, err error)) {
 	m := &wire.LeaseCheckpointRequest{Checkpoints: []wire.LeaseCheckpoint{{ID: int64(id)}}}
 	d.cfg.Proposer.ProposeInTerm(term, command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
+		d.mu.Lock()
+		if d.leases.term == term {
+			d.leases.clear(id, -1)
+		}
+		if t := d.leases.get(id); t != nil && r.Err == nil {
+			t.remaining = 0 // as Apply has been told, or is about to be
+		}
+		d.mu.Unlock()
 		if r.Err != nil {
 			done(0, r.Err)
 			return
 		}
-		d.mu.Lock()
-		if t := d.leases.get(id); t != nil {
-			t.remaining = 0 // as Apply has been told, or is about to be
-		}
-		d.mu.Unlock()
 		d.RenewAsync(id, done)
 	}))
+}
+
+// clear counts proposals that clear the checkpoint of a lease: by 1 when there is one more, by -1 when one is answered.
+func (l *leases) clear(id ids.LeaseID, by int) {
+	if l.clearing == nil {
+		l.clearing = map[ids.LeaseID]int{}
+	}
+	if l.clearing[id] += by; l.clearing[id] == 0 {
+		delete(l.clearing, id)
+	}
 }
 
 // Renew is RenewAsync for a caller that can wait. Besides the errors of RenewAsync it returns ctx's when ctx ends first; the

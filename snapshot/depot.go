@@ -50,6 +50,10 @@ const (
 	keptTime = 10 * time.Minute // one that nobody asks for any more is removed
 )
 
+// wholeMost is how many of the snapshots that were received whole stay when another one comes in. Whoever received one may be about to
+// install it.
+const wholeMost = 2
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Manifest describes a snapshot.
@@ -136,6 +140,9 @@ type Depot struct {
 	kept   []*kept // oldest first
 	making sync.Mutex
 	taking sync.Mutex // held while a snapshot is received
+	whole  []string   // names of the last snapshots that were received whole; taking guards it
+
+	announced []string // see canary.SnapshotGone
 }
 
 // kept is a checkpoint for others.

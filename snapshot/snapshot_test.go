@@ -301,6 +301,34 @@ func TestNewerReplacesOlder(t *testing.T) {
 	require.Equal(t, []string{"00000000000000c8-0000000000000003"}, names)
 }
 
+// TestNewerLeavesWhole checks that a snapshot that was received whole can be installed although others come in meanwhile, and that
+// they do not pile up.
+func TestNewerLeavesWhole(t *testing.T) {
+	s := newSender(t)
+	first, meta, err := s.Take(1)
+	require.NoError(t, err)
+	files := vfs.NewMem()
+	d := newReceiver(t, files)
+	require.NoError(t, d.Receive(t.Context(), first, s.fetch))
+	s.index = 200
+	second, _, err := s.Take(150)
+	require.NoError(t, err)
+	require.Error(t, d.Receive(t.Context(), second, (&broken{s: s, left: 500_000}).fetch))
+	require.NoError(t, d.Receive(t.Context(), second, s.fetch))
+	require.NoError(t, d.Install(meta))
+	m, err := snapshot.Pending(files, "data")
+	require.NoError(t, err)
+	require.EqualValues(t, 100, m.Index)
+	for s.index = 300; s.index < 1000; s.index += 100 {
+		next, _, err := s.Take(ids.Index(s.index))
+		require.NoError(t, err)
+		require.NoError(t, d.Receive(t.Context(), next, s.fetch))
+	}
+	names, err := files.List("data/incoming")
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(names), 3)
+}
+
 // TestDamage changes bytes on the way and on the disk of the receiver.
 func TestDamage(t *testing.T) {
 	s := newSender(t)

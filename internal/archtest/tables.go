@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"auth":    {"ids", "fault", "wire", "storage", "internal/canary"},
 	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "auth", "storage", "internal/invariant", "internal/canary"},
 
-	"storage":         {"ids", "internal/clock", "internal/disk"},
+	"storage":         {"ids", "internal/clock", "internal/disk", "internal/canary"},
 	"wal":             {"ids", "internal/disk", "internal/canary"},
 	"internal/etcddb": {"storage"},
 	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant", "internal/canary"},

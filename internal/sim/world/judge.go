@@ -20,6 +20,7 @@ func (w *World) heal() {
 	w.trace.note("-", "no more faults")
 	w.healed = true
 	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
+	w.net.tails, w.lull = tails{jam: map[link]time.Duration{}}, lull{}
 	for _, m := range w.members {
 		m.mended()
 		m.disk.SetStalled(false)
@@ -142,6 +143,7 @@ func (w *World) judge() {
 		watches = append(watches, x.watches...)
 	}
 	watches = append(watches, w.briefly()...)
+	watches = append(watches, w.views()...)
 	history := w.recorded()
 	compacted := int64(0)
 	for _, c := range w.clients {

@@ -237,7 +237,7 @@ func (m *Member) config(hard *raftpb.HardState, entries []*raftpb.Entry) node.Co
 	return node.Config{
 		Member: m.ID, Log: m.log, HardState: hard, Entries: entries, ConfState: m.state.ConfState(), Machine: machine{m}, Engine: m.engine,
 		Transport: port{m, m.life}, Snapshots: &courier{m, m.life}, Timing: w.timing(),
-		Raft: node.Raft{PreVote: true, CatchUp: w.set.CatchUp, Slack: w.set.Slack}, Clock: m.clock,
+		Raft: node.Raft{PreVote: !w.set.NoPreVote, CatchUp: w.set.CatchUp, Slack: w.set.Slack}, Clock: m.clock,
 		Observer: node.Observer{
 			LeaderChanged: m.leaderChanged,
 			LeaderReady:   func(term ids.Term) { m.duty.Promote(term, m.state.View().Leases.All()); w.promoted(m, term) },
@@ -400,7 +400,9 @@ func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 }
 
 // Background implements node.Machine.
-func (a machine) Background(most int) (bool, error) { return a.m.state.Background(most) }
+func (a machine) Background(most int) (bool, error) {
+	return a.m.state.Background(min(most, a.m.w.set.Scrub))
+}
 
 func leaseChanges(changes []state.LeaseChange) (out []leader.Change) {
 	for _, c := range changes {

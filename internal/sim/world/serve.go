@@ -42,7 +42,8 @@ func (m *Member) serve(q check.Request, ttl int64, answer reply) {
 		answer(check.Answer{}, err)
 		return
 	}
-	m.drive.Host.Propose(kind, body, waiter(func(r *command.Result) {
+	user, revision := m.asker(kind)
+	m.drive.Host.ProposeAs(kind, body, user, revision, waiter(func(r *command.Result) {
 		if r.Err != nil {
 			answer(check.Answer{}, r.Err)
 			return
@@ -105,6 +106,10 @@ func (m *Member) txnAnswer(resp *wire.TxnResponse) (check.Answer, error) {
 		m.w.broken("a transaction's answer cannot be decoded: %v", err)
 		return check.Answer{}, err
 	}
+	return txnAnswer(out), nil
+}
+
+func txnAnswer(out *etcdserverpb.TxnResponse) check.Answer {
 	a := check.Answer{Revision: out.Header.GetRevision(), Succeeded: out.Succeeded}
 	for _, part := range out.Responses {
 		switch {
@@ -112,11 +117,13 @@ func (m *Member) txnAnswer(resp *wire.TxnResponse) (check.Answer, error) {
 			a.Parts = append(a.Parts, putAnswer(part.GetResponsePut()))
 		case part.GetResponseDeleteRange() != nil:
 			a.Parts = append(a.Parts, deleteAnswer(part.GetResponseDeleteRange()))
+		case part.GetResponseTxn() != nil:
+			a.Parts = append(a.Parts, txnAnswer(part.GetResponseTxn()))
 		default:
 			a.Parts = append(a.Parts, rangeAnswer(part.GetResponseRange()))
 		}
 	}
-	return a, nil
+	return a
 }
 
 // answerOf is the answer to a write that took effect.
@@ -196,6 +203,8 @@ func opsOf(qs []check.Request) (out []*etcdserverpb.RequestOp) {
 			op.Request = &etcdserverpb.RequestOp_RequestPut{RequestPut: putOf(q)}
 		case check.Delete:
 			op.Request = &etcdserverpb.RequestOp_RequestDeleteRange{RequestDeleteRange: deleteOf(q)}
+		case check.Txn:
+			op.Request = &etcdserverpb.RequestOp_RequestTxn{RequestTxn: txnOf(q)}
 		default:
 			op.Request = &etcdserverpb.RequestOp_RequestRange{RequestRange: &etcdserverpb.RangeRequest{Key: []byte(q.Key), RangeEnd: []byte(q.End), Revision: q.Revision, Limit: q.Limit}}
 		}
@@ -282,7 +291,8 @@ func writesAnything(q check.Request) bool {
 
 // certain reports whether an error says for certain that nothing happened.
 func certain(err error) bool {
-	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExist, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests} {
+	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExist, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests,
+		fault.UserEmpty, fault.AuthOldRevision, fault.PermissionDenied} {
 		if errors.Is(err, known) {
 			return true
 		}

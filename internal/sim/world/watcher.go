@@ -104,9 +104,15 @@ func (x *watcher) open(m *Member, life, session int) {
 	x.stream.Create(req, "")
 }
 
+// receiver takes the messages of a stream.
+type receiver interface {
+	// receive takes a message of the stream of that number; it ignores those of an earlier stream than its own.
+	receive(session int, message []byte)
+}
+
 // sink is a stream's way to the client: messages arrive in order, as long as the connection holds.
 type sink struct {
-	x       *watcher
+	x       receiver
 	m       *Member
 	life    int
 	session int
@@ -118,7 +124,7 @@ type sink struct {
 
 // TrySend implements watch.Sink.
 func (s *sink) TrySend(head, body []byte) bool {
-	w := s.x.w
+	w := s.m.w
 	if s.full {
 		return false
 	}
@@ -177,18 +183,7 @@ func (x *watcher) receive(session int, message []byte) {
 		s.Batches = append(s.Batches, check.Batch{Revision: resp.Header.GetRevision(), Progress: true})
 		x.covered = max(x.covered, resp.Header.GetRevision())
 	default:
-		b := check.Batch{Revision: resp.Header.GetRevision(), Fragment: resp.Fragment}
-		for _, e := range resp.Events {
-			event := check.Event{Revision: e.Kv.ModRevision, Delete: e.Type == mvccpb.Event_DELETE, KV: kvOf(e.Kv)}
-			if event.Delete {
-				event.KV = check.KV{Key: string(e.Kv.Key), Mod: e.Kv.ModRevision}
-			}
-			if e.PrevKv != nil {
-				prev := kvOf(e.PrevKv)
-				event.Prev = &prev
-			}
-			b.Events = append(b.Events, event)
-		}
+		b := batchOf(resp)
 		s.Batches = append(s.Batches, b)
 		last := b.Events[len(b.Events)-1].Revision
 		if resp.Fragment {
@@ -196,4 +191,21 @@ func (x *watcher) receive(session int, message []byte) {
 		}
 		x.covered = max(x.covered, last)
 	}
+}
+
+// batchOf is an answer with events.
+func batchOf(resp *etcdserverpb.WatchResponse) check.Batch {
+	b := check.Batch{Revision: resp.Header.GetRevision(), Fragment: resp.Fragment}
+	for _, e := range resp.Events {
+		event := check.Event{Revision: e.Kv.ModRevision, Delete: e.Type == mvccpb.Event_DELETE, KV: kvOf(e.Kv)}
+		if event.Delete {
+			event.KV = check.KV{Key: string(e.Kv.Key), Mod: e.Kv.ModRevision}
+		}
+		if e.PrevKv != nil {
+			prev := kvOf(e.PrevKv)
+			event.Prev = &prev
+		}
+		b.Events = append(b.Events, event)
+	}
+	return b
 }

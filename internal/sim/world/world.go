@@ -30,8 +30,10 @@ type Settings struct {
 	Releases
 	Tenancy
 	Clocks
+	Compaction
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
+	Users   bool     // requests come in the names of users, and members decide them
 	Faults  []string // which happen
 }
 
@@ -59,26 +61,33 @@ type Store struct {
 	Segment     int64 // of the log, bytes
 	Checkpoints bool  // of leases
 	Ordered     bool  // changes of directories survive a power loss in their order
+	NoPreVote   bool  // elections begin without asking whether they could be won
 }
 
 // World is one run.
 type World struct {
-	set     Settings
-	rng     *mathrand.Rand
-	now     time.Duration
-	agenda  agenda
-	seq     uint64
-	steps   uint64
-	stopped bool
-	quiet   bool // clients ask nothing
-	healed  bool // nothing is broken any more
+	set    Settings
+	rng    *mathrand.Rand
+	now    time.Duration
+	agenda agenda
+	seq    uint64
+	steps  uint64
+	phase
 
 	roster
 	clients  []*client
 	watchers []*watcher
 	net      *network
 	trace    *trace
+	trials
 	findings
+}
+
+// phase is how far the run is.
+type phase struct {
+	stopped bool
+	quiet   bool // clients ask nothing
+	healed  bool // nothing is broken any more
 }
 
 // findings are what a run has seen.
@@ -89,6 +98,7 @@ type findings struct {
 	counts     Counts
 	hashes     map[ids.Index]stateHash
 	tenants
+	compacted int64 // the highest revision that a compaction was answered for
 }
 
 // Counts are of one run.
@@ -103,7 +113,7 @@ type Counts struct {
 
 type stateHash struct {
 	member string
-	hash   uint32
+	hash   [2]uint32 // of keys, of users
 }
 
 // Report is how a run ended.
@@ -133,9 +143,10 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 	w := &World{set: set, rng: seeded(seed), findings: findings{hashes: map[ids.Index]stateHash{}}}
 	if w.set.Members == 0 {
 		w.set = draw(w.rng)
+		w.drawCompaction()
 	}
 	w.trace = &trace{w: w, out: out}
-	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}}
+	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}, tails: tails{jam: map[link]time.Duration{}}}
 	w.trace.note("-", "seed %d: %+v", seed, w.set)
 	w.live()
 	return Report{
@@ -172,8 +183,8 @@ func draw(rng *mathrand.Rand) Settings {
 			Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
 		},
 		Store: Store{
-			CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
-			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0,
+			CatchUp: pick(5, 5, 50, 500), Slack: pick(5, 5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
+			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, NoPreVote: rng.IntN(4) == 0,
 		},
 	}
 	s.Crew, s.Releases = crew(rng, s.Members)
@@ -184,6 +195,7 @@ func draw(rng *mathrand.Rand) Settings {
 	}
 	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
 	drawLong(rng, &s)
+	s.Users = rng.IntN(3) == 0
 	return s
 }
 
@@ -206,6 +218,11 @@ func (w *World) begin() {
 		c := &client{w: w, id: i + 1, mods: map[string]int64{}}
 		w.clients = append(w.clients, c)
 		w.after(w.upTo(time.Second), c.begin)
+	}
+	w.janitor()
+	w.addViewers()
+	if w.set.Users {
+		w.after(0, (&admin{w: w}).act)
 	}
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
@@ -302,14 +319,15 @@ func (w *World) applied(m *Member, index ids.Index) {
 		w.broken("the state of %s at index %d cannot be hashed: %v", m.name, index, err)
 		return
 	}
+	sum := [2]uint32{hash.Hash, m.state.View().Auth.Hash()}
 	other, ok := w.hashes[index]
 	if !ok {
-		w.hashes[index] = stateHash{m.name, hash.Hash}
+		w.hashes[index] = stateHash{m.name, sum}
 		return
 	}
 	w.counts.Hashes++
-	if other.hash != hash.Hash {
-		w.violate("divergence", "%s and %s differ at index %d: %08x and %08x", other.member, m.name, index, other.hash, hash.Hash)
+	if other.hash != sum {
+		w.violate("divergence", "%s and %s differ at index %d: %x and %x", other.member, m.name, index, other.hash, sum)
 		w.stopped = true
 	}
 }
