@@ -57,6 +57,9 @@ fuzz: ## every fuzz target for FUZZ (default 10s) each
 fuzz-long: ## every fuzz target for 10 minutes each
 	scripts/fuzz 10m
 
+fuzz-auth: ## a million random decisions of authorization compared with a model
+	$(GO) test ./auth -run 'TestDecisions' -count=1 -decisions 1000000 -v
+
 kill: ## 50 rounds of kill -9 under load, each reopened and checked
 	$(GO) test ./server -run TestKill -kill-rounds 50 -count=1 -timeout 30m -v
 
@@ -86,4 +89,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long kill bench bench-cluster faults faults-short failover rewrite ci
+.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long fuzz-auth kill bench bench-cluster faults faults-short failover rewrite ci
