@@ -17,7 +17,7 @@ func (w *World) contestLeadership() {
 	}
 	lasts := w.between(200*time.Millisecond, 2*time.Second)
 	w.contest.until = w.now + lasts
-	w.net.delay = w.between(5*time.Millisecond, 400*time.Millisecond)
+	w.net.delay = w.between(5*time.Millisecond, 250*time.Millisecond)
 	w.mends(lasts, func() { w.net.delay = time.Millisecond })
 	m := w.leader()
 	life, asked := m.life, 2+w.rng.IntN(2)
@@ -50,7 +50,7 @@ func (w *World) voted(m *Member, message *raftpb.Message) {
 		if m.up && m.life == life && !w.healed {
 			w.trace.note(m.name, "loses its power after a vote")
 			w.powerLoss(m)
-			w.after(w.between(time.Millisecond, 150*time.Millisecond), func() { w.start(m) })
+			w.after(w.between(time.Millisecond, 60*time.Millisecond), func() { w.start(m) })
 		}
 	})
 }

@@ -21,7 +21,7 @@ type rush struct {
 	at    *Member
 }
 
-const readers = 2
+const readers = 6
 
 // addReaders adds clients that read, seldom but in a rush.
 func (w *World) addReaders() {
@@ -43,7 +43,11 @@ func (w *World) readOn(c *client) {
 		w.after(200*time.Millisecond, c.begin)
 		return
 	}
-	c.ask(check.Request{Kind: check.Range, Key: c.key()})
+	q := check.Request{Kind: check.Range, Key: c.key()}
+	if rushing && w.chance(2) {
+		q.Key, q.End = "k", "l"
+	}
+	c.ask(q)
 }
 
 // echoes has messages come again when nobody expects them any more. Members lag behind with their applies meanwhile, and many wait
@@ -52,16 +56,19 @@ func (w *World) echoes(m *Member) {
 	for leader := w.leader(); m == leader && len(w.members) > 1; {
 		m = w.anyMember()
 	}
-	lasts := w.between(500*time.Millisecond, 4*time.Second)
-	w.net.echo, w.net.delay = 1+w.rng.IntN(6), w.between(time.Millisecond, 60*time.Millisecond)
+	lasts := w.between(time.Second, 5*time.Second)
+	w.net.echo, w.net.delay = 1+w.rng.IntN(2), w.between(5*time.Millisecond, 200*time.Millisecond)
+	if w.chance(2) { // whoever is not answered asks again
+		w.net.loss = 2 + w.rng.IntN(4)
+	}
 	w.rush = rush{until: w.now + lasts, at: m}
 	for _, o := range w.members {
 		if o == m || w.chance(3) {
-			o.slow = w.between(50*time.Millisecond, 2*time.Second)
+			o.slow = w.between(50*time.Millisecond, 2*time.Second) >> w.rng.IntN(3)
 		}
 	}
 	w.mends(lasts, func() {
-		w.net.echo, w.net.delay = 0, time.Millisecond
+		w.net.echo, w.net.loss, w.net.delay = 0, 0, time.Millisecond
 		for _, o := range w.members {
 			o.slow = 0
 		}
