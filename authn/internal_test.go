@@ -2,6 +2,7 @@ package authn
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,7 +76,7 @@ func TestSweep(t *testing.T) {
 
 func TestVerifiedTokensAreBounded(t *testing.T) {
 	var v verified
-	at := func(i int) digest { return digest{byte(i), byte(i >> 8), byte(i >> 16)} }
+	at := func(i int) string { return fmt.Sprint(i) }
 	for i := range 3 * limits.TokensVerified {
 		v.put(at(i), claim{})
 		_, ok := v.get(at(0))
@@ -86,4 +87,8 @@ func TestVerifiedTokensAreBounded(t *testing.T) {
 	require.True(t, ok)
 	_, ok = v.get(at(1))
 	require.False(t, ok)
+	long := strings.Repeat("x", limits.TokenVerifiedBytes+1)
+	v.put(long, claim{})
+	_, ok = v.get(long)
+	require.False(t, ok, "memory is bounded in bytes too")
 }

@@ -1,9 +1,9 @@
 package authn
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,13 +87,13 @@ func (w *web) Identify(token string, _ uint64) (Identity, ids.Index, bool) {
 	if len(token) > limits.TokenBytes {
 		return Identity{}, 0, false
 	}
-	keys, now, sum := w.ring.current(), w.clock.Now(), digest(sha256.Sum256([]byte(token)))
-	c, ok := w.seen.get(sum)
+	keys, now := w.ring.current(), w.clock.Now()
+	c, ok := w.seen.get(token)
 	if !ok || !c.valid(now) {
 		if c, ok = w.verify(token, keys, now); !ok {
 			return Identity{}, 0, false
 		}
-		w.seen.put(sum, c)
+		w.seen.put(token, c)
 	}
 	return c.id, 0, true
 }
@@ -141,32 +141,35 @@ func claimOf(t *jwt.Token, k *verifyKey) (claim, bool) {
 	return claim{Identity{user, uint64(revision)}, ends.Time, k}, true
 }
 
-// verified remembers valid tokens by their digests, in two generations: when the younger one is full the older one goes.
-// What is used comes back into the younger one.
+// verified remembers valid tokens, in two generations: when the younger one is full the older one goes. What is used comes
+// back into the younger one. Very long tokens are not remembered.
 type verified struct {
 	mu         sync.RWMutex
-	young, old map[digest]claim
+	young, old map[string]claim
 }
 
-func (v *verified) get(sum digest) (claim, bool) {
+func (v *verified) get(token string) (claim, bool) {
 	v.mu.RLock()
-	c, ok := v.young[sum]
+	c, ok := v.young[token]
 	late := false
 	if !ok {
-		c, late = v.old[sum]
+		c, late = v.old[token]
 	}
 	v.mu.RUnlock()
 	if late {
-		v.put(sum, c)
+		v.put(token, c)
 	}
 	return c, ok || late
 }
 
-func (v *verified) put(sum digest, c claim) {
+func (v *verified) put(token string, c claim) {
+	if len(token) > limits.TokenVerifiedBytes {
+		return
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.young) >= limits.TokensVerified/2 || v.young == nil {
-		v.young, v.old = map[digest]claim{}, v.young
+		v.young, v.old = map[string]claim{}, v.young
 	}
-	v.young[sum] = c
+	v.young[strings.Clone(token)] = c
 }

@@ -245,6 +245,7 @@ func (l *loader) noteStates() {
 		}
 	}
 	l.noteGates()
+	l.noteTokens()
 }
 
 func (l *loader) noteGates() {
