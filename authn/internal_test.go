@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
 
+	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/limits"
@@ -26,6 +27,51 @@ func TestDecoy(t *testing.T) {
 		require.ErrorIs(t, bcrypt.CompareHashAndPassword(decoy(CostMin), []byte("x")), bcrypt.ErrMismatchedHashAndPassword)
 	}
 	require.NotEqual(t, decoy(CostMin), decoy(CostMin))
+}
+
+// TestSameCost checks that nobody is refused without the comparison that a user's own password takes.
+func TestSameCost(t *testing.T) {
+	v, err := NewVerifier(7, 1)
+	require.NoError(t, err)
+	costs := make(chan int, 1)
+	v.same = func(hash, _ []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		require.NoError(t, err)
+		costs <- cost
+		return bcrypt.ErrMismatchedHashAndPassword
+	}
+	for _, a := range []Account{{Name: "nobody"}, {Name: "nobody", Hash: []byte("old")}, {Name: "broken", Known: true}, {Name: "broken", Known: true, Hash: []byte("x")}} {
+		got := make(chan error, 1)
+		v.Check(a, "p", func(err error) { got <- err })
+		require.ErrorIs(t, <-got, fault.AuthFailed)
+		require.Equal(t, 7, <-costs)
+	}
+}
+
+// TestCloseAnswersWhatIsUnderWay: nobody waits for a computation after Close, and nobody is answered twice.
+func TestCloseAnswersWhatIsUnderWay(t *testing.T) {
+	p := newPool(1)
+	started, release := make(chan struct{}), make(chan struct{})
+	got := make(chan error, 4)
+	p.add(&job{work: func() error { close(started); <-release; return nil }}, func(err error) { got <- err })
+	<-started
+	p.close()
+	require.ErrorIs(t, <-got, fault.Stopped)
+	close(release)
+	idle := func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.running == 0 }
+	require.Eventually(t, idle, 30*time.Second, time.Millisecond)
+	require.Empty(t, got)
+}
+
+func TestCredentialKeysAreUnambiguous(t *testing.T) {
+	c := newCredentials(3)
+	seen := map[digest]bool{}
+	for _, k := range [][3]string{{"ab", "c", "d"}, {"a", "bc", "d"}, {"", "abc", "d"}, {"abcd", "", ""}, {"", "abcd", ""}, {"", "", "abcd"}, {"a", "b", "cd"}} {
+		d := c.key(k[0], []byte(k[1]), k[2])
+		require.Equal(t, d, c.key(k[0], []byte(k[1]), k[2]))
+		require.False(t, seen[d], "%q", k)
+		seen[d] = true
+	}
 }
 
 func TestCredentialsAreBounded(t *testing.T) {
