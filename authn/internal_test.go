@@ -138,3 +138,20 @@ func TestVerifiedTokensAreBounded(t *testing.T) {
 	_, ok = v.get(long)
 	require.False(t, ok, "memory is bounded in bytes too")
 }
+
+func TestIssuedTokensAreBounded(t *testing.T) {
+	var m issued
+	keys, others := &keyset{}, &keyset{}
+	for i := range 3 * limits.TokensIssued {
+		is := issue{fmt.Sprint(i), 1, 2}
+		m.put(keys, is, is.user)
+		got, ok := m.get(keys, is)
+		require.True(t, ok)
+		require.Equal(t, is.user, got)
+		_, ok = m.get(others, is)
+		require.False(t, ok, "the key has changed")
+		require.LessOrEqual(t, len(m.tokens), limits.TokensIssued)
+	}
+	m.put(keys, issue{"u", 1, 3}, "t")
+	require.Len(t, m.tokens, 1, "the second is over")
+}

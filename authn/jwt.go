@@ -34,6 +34,7 @@ type web struct {
 	ring   *keyring
 	parser *jwt.Parser
 	seen   verified
+	made   issued
 }
 
 func openJWT(cfg TokenConfig) (*web, error) {
@@ -69,11 +70,51 @@ func (w *web) Issue(user, _ string, _ ids.Index, revision uint64) (string, error
 	if keys.sign == nil {
 		return "", fault.TokenVerifyOnly
 	}
-	return sign(w.method, keys.sign, jwt.MapClaims{"username": user, "revision": revision, "exp": w.clock.Now().Add(w.ttl).Unix()})
+	is := issue{user, revision, w.clock.Now().Add(w.ttl).Unix()}
+	if token, ok := w.made.get(keys, is); ok {
+		return token, nil
+	}
+	token, err := sign(w.method, keys.sign, jwt.MapClaims{"username": is.user, "revision": is.revision, "exp": is.ends})
+	if err == nil {
+		w.made.put(keys, is, token)
+	}
+	return token, err
 }
 
 func sign(method jwt.SigningMethod, key any, claims jwt.MapClaims) (string, error) {
 	return jwt.NewWithClaims(method, claims).SignedString(key)
+}
+
+// issue is all that a token of our own says.
+type issue struct {
+	user     string
+	revision uint64
+	ends     int64 // Unix time, seconds
+}
+
+// issued holds the tokens made within one second: who asks again in that second asks for the same, and a signature with RSA
+// takes a millisecond or more. So clients of one user who all log in at once cost one signature.
+type issued struct {
+	mu     sync.Mutex
+	keys   *keyset
+	ends   int64
+	tokens map[issue]string
+}
+
+func (m *issued) get(keys *keyset, is issue) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	token, ok := m.tokens[is]
+	return token, ok && m.keys == keys
+}
+
+func (m *issued) put(keys *keyset, is issue, token string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tokens == nil || m.keys != keys || m.ends != is.ends || len(m.tokens) >= limits.TokensIssued {
+		m.tokens = map[issue]string{}
+	}
+	m.keys, m.ends, m.tokens[is] = keys, is.ends, token
 }
 
 // Assign implements Tokens: a JWT says itself whose it is.

@@ -219,6 +219,25 @@ func TestWebTokenClaims(t *testing.T) {
 	require.Equal(t, uint64(math.MaxUint32), id.Revision)
 }
 
+// TestWebTokenIssuedTwice counts signatures by what a method with a random part shows: the same token is the same signature.
+func TestWebTokenIssuedTwice(t *testing.T) {
+	w := newWeb(t, "PS256", newPair(t, "PS256", 0), false)
+	first := w.issue(t, "ann", 12)
+	require.Equal(t, first, w.issue(t, "ann", 12), "within a second")
+	bob, next := w.issue(t, "bob", 12), w.issue(t, "ann", 13)
+	require.True(t, first != bob && first != next && bob != next)
+	id, _, ok := w.Identify(bob, 1)
+	require.True(t, ok)
+	require.Equal(t, authn.Identity{User: "bob", Revision: 12}, id)
+	w.clock.Advance(time.Second)
+	later := w.issue(t, "ann", 12)
+	require.NotEqual(t, first, later)
+	require.Equal(t, later, w.issue(t, "ann", 12))
+	w.clock.Advance(59500 * time.Millisecond)
+	require.False(t, w.knows(first))
+	require.True(t, w.knows(later), "it lives as long as it says")
+}
+
 func TestWebTokenVerifyOnly(t *testing.T) {
 	for _, method := range []string{"RS256", "PS512", "ES384", "EdDSA"} {
 		p := newPair(t, method, 0)

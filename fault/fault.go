@@ -165,8 +165,9 @@ var (
 	InvalidAuthToken     = row("InvalidAuthToken", CodeUnauthenticated, "etcdserver: invalid auth token")
 	InvalidAuthMgmt      = row("InvalidAuthMgmt", CodeInvalidArgument, "etcdserver: invalid auth management")
 	AuthOldRevision      = row("AuthOldRevision", CodeInvalidArgument, "etcdserver: revision of auth store is old")
-	// NoPasswordUser travels as Unknown: etcd's server has no gRPC form for it.
-	NoPasswordUser = row("NoPasswordUser", CodeUnknown, "auth: authentication failed, password was given for no password user")
+	// The next two are not in etcd's table and travel as they are.
+	NoPasswordUser  = row("NoPasswordUser", CodeUnknown, "auth: authentication failed, password was given for no password user")
+	TokenVerifyOnly = row("TokenVerifyOnly", CodeUnknown, "auth: token signing attempted with verify-only key")
 )
 
 // The errors of the lock and election services.
@@ -175,6 +176,3 @@ var (
 	ElectionNotLeader     = row("ElectionNotLeader", CodeUnknown, "election: not leader")
 	ElectionMissingLeader = row("ElectionMissingLeader", CodeUnknown, `"leader" field must be provided`)
 )
-
-// TokenVerifyOnly is Authenticate's answer where JSON web tokens are made elsewhere. It travels as Unknown, as etcd's.
-var TokenVerifyOnly = row("TokenVerifyOnly", CodeUnknown, "auth: token signing attempted with verify-only key")

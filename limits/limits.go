@@ -92,6 +92,7 @@ const (
 	SimpleTokenAhead     = LogHeldEntries  // entries that a token's index may be ahead of what is applied and be waited for
 	TokenBytes           = 16 << 10        // a longer token is refused unread, bytes
 	TokensVerified       = 1 << 13         // JSON web tokens found valid and remembered
+	TokensIssued         = 1 << 10         // JSON web tokens of one second kept for those who ask again
 	TokenVerifiedBytes   = 2 << 10         // a longer one is not remembered, bytes
 	TokenKeysRetired     = 4               // replaced keys that still verify
 	TokenKeyPoll         = 1 * time.Second // least time between two looks at the key files

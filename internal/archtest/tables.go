@@ -24,10 +24,10 @@ var mayImport = map[string][]string{
 	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant", "internal/canary"},
 	"snapshot":        {"ids", "internal/clock", "internal/disk", "internal/canary"},
 	"peer":            {"ids", "limits", "snapshot", "internal/clock"},
-	"authn":           {"ids", "fault", "limits", "internal/clock"},
 	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
+	"authn":   {"ids", "fault", "limits", "internal/clock"},
 	"rpc":     {},
 	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "watch", "limits", "rpc", "internal/etcddb", "storage"},
 	"httpapi": {"rpc"},
