@@ -209,7 +209,10 @@ func TestWebTokenClaims(t *testing.T) {
 		{"exp", nil}, {"exp", 0}, {"exp", "soon"}, {"exp", epoch.Unix()}, {"exp", epoch.Add(-time.Hour).Unix()},
 		{"nbf", epoch.Add(time.Hour).Unix()}, {"nbf", "late"},
 	} {
-		require.False(t, w.knows(with(wrong.key, wrong.value)), "%s %v", wrong.key, wrong.value)
+		id, wait, ok := w.Identify(with(wrong.key, wrong.value), 1)
+		require.False(t, ok, "%s %v", wrong.key, wrong.value)
+		require.Zero(t, id)
+		require.Zero(t, wait)
 	}
 	for _, wrong := range []string{"", ".", "..", "a.b.c", strings.Repeat("x", limits.TokenBytes+1), "e30.e30.", with("iss", strings.Repeat("x", limits.TokenBytes))} {
 		require.False(t, w.knows(wrong))
@@ -365,6 +368,19 @@ func TestWebTokenBrokenRotation(t *testing.T) {
 	w.clock.Advance(time.Second)
 	require.True(t, w.knows(w.issue(t, "ann", 12)))
 	require.Len(t, w.log.text, 2, "the same key again is no change")
+
+	// A file that cannot be used is read again even though its time and size stay: the reason may have been another one.
+	next := newPair(t, "ES256", 0)
+	w.put(t, w.cfg.JWT.PublicKey, next.public)
+	w.put(t, w.cfg.JWT.PrivateKey, bytes.Repeat([]byte("x"), len(next.private)))
+	for range 3 {
+		w.clock.Advance(time.Second)
+		require.False(t, w.knows(signed(t, "ES256", next.sign, good())))
+	}
+	w.files--
+	w.put(t, w.cfg.JWT.PrivateKey, next.private)
+	w.clock.Advance(time.Second)
+	require.True(t, w.knows(signed(t, "ES256", next.sign, good())))
 }
 
 // TestWebTokenManyRotations: keys replaced faster than tokens end do not pile up.
