@@ -11,6 +11,7 @@ import (
 	"quorate.dev/quorate/authn"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/rpc"
 )
 
 // call is what a request brings.
@@ -110,3 +111,9 @@ func TestIdentityOfJWT(t *testing.T) {
 	require.Equal(t, fault.InvalidAuthToken, err)
 	require.Zero(t, wait)
 }
+
+// What package rpc serves is what Identity asks.
+var (
+	_ authn.Caller = (*rpc.Call)(nil)
+	_ authn.Caller = (*rpc.Stream)(nil)
+)

@@ -2,12 +2,14 @@ package authn
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
 
+	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/limits"
@@ -25,6 +27,51 @@ func TestDecoy(t *testing.T) {
 		require.ErrorIs(t, bcrypt.CompareHashAndPassword(decoy(CostMin), []byte("x")), bcrypt.ErrMismatchedHashAndPassword)
 	}
 	require.NotEqual(t, decoy(CostMin), decoy(CostMin))
+}
+
+// TestSameCost checks that nobody is refused without the comparison that a user's own password takes.
+func TestSameCost(t *testing.T) {
+	v, err := NewVerifier(7, 1)
+	require.NoError(t, err)
+	costs := make(chan int, 1)
+	v.same = func(hash, _ []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		require.NoError(t, err)
+		costs <- cost
+		return bcrypt.ErrMismatchedHashAndPassword
+	}
+	for _, a := range []Account{{Name: "nobody"}, {Name: "nobody", Hash: []byte("old")}, {Name: "broken", Known: true}, {Name: "broken", Known: true, Hash: []byte("x")}} {
+		got := make(chan error, 1)
+		v.Check(a, "p", func(err error) { got <- err })
+		require.ErrorIs(t, <-got, fault.AuthFailed)
+		require.Equal(t, 7, <-costs)
+	}
+}
+
+// TestCloseAnswersWhatIsUnderWay: nobody waits for a computation after Close, and nobody is answered twice.
+func TestCloseAnswersWhatIsUnderWay(t *testing.T) {
+	p := newPool(1)
+	started, release := make(chan struct{}), make(chan struct{})
+	got := make(chan error, 4)
+	p.add(&job{work: func() error { close(started); <-release; return nil }}, func(err error) { got <- err })
+	<-started
+	p.close()
+	require.ErrorIs(t, <-got, fault.Stopped)
+	close(release)
+	idle := func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.running == 0 }
+	require.Eventually(t, idle, 30*time.Second, time.Millisecond)
+	require.Empty(t, got)
+}
+
+func TestCredentialKeysAreUnambiguous(t *testing.T) {
+	c := newCredentials(3)
+	seen := map[digest]bool{}
+	for _, k := range [][3]string{{"ab", "c", "d"}, {"a", "bc", "d"}, {"", "abc", "d"}, {"abcd", "", ""}, {"", "abcd", ""}, {"", "", "abcd"}, {"a", "b", "cd"}} {
+		d := c.key(k[0], []byte(k[1]), k[2])
+		require.Equal(t, d, c.key(k[0], []byte(k[1]), k[2]))
+		require.False(t, seen[d], "%q", k)
+		seen[d] = true
+	}
 }
 
 func TestCredentialsAreBounded(t *testing.T) {
@@ -75,7 +122,7 @@ func TestSweep(t *testing.T) {
 
 func TestVerifiedTokensAreBounded(t *testing.T) {
 	var v verified
-	at := func(i int) digest { return digest{byte(i), byte(i >> 8), byte(i >> 16)} }
+	at := func(i int) string { return fmt.Sprint(i) }
 	for i := range 3 * limits.TokensVerified {
 		v.put(at(i), claim{})
 		_, ok := v.get(at(0))
@@ -86,4 +133,25 @@ func TestVerifiedTokensAreBounded(t *testing.T) {
 	require.True(t, ok)
 	_, ok = v.get(at(1))
 	require.False(t, ok)
+	long := strings.Repeat("x", limits.TokenVerifiedBytes+1)
+	v.put(long, claim{})
+	_, ok = v.get(long)
+	require.False(t, ok, "memory is bounded in bytes too")
+}
+
+func TestIssuedTokensAreBounded(t *testing.T) {
+	var m issued
+	keys, others := &keyset{}, &keyset{}
+	for i := range 3 * limits.TokensIssued {
+		is := issue{fmt.Sprint(i), 1, 2}
+		m.put(keys, is, is.user)
+		got, ok := m.get(keys, is)
+		require.True(t, ok)
+		require.Equal(t, is.user, got)
+		_, ok = m.get(others, is)
+		require.False(t, ok, "the key has changed")
+		require.LessOrEqual(t, len(m.tokens), limits.TokensIssued)
+	}
+	m.put(keys, issue{"u", 1, 3}, "t")
+	require.Len(t, m.tokens, 1, "the second is over")
 }

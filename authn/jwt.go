@@ -1,9 +1,9 @@
 package authn
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +34,7 @@ type web struct {
 	ring   *keyring
 	parser *jwt.Parser
 	seen   verified
+	made   issued
 }
 
 func openJWT(cfg TokenConfig) (*web, error) {
@@ -69,11 +70,51 @@ func (w *web) Issue(user, _ string, _ ids.Index, revision uint64) (string, error
 	if keys.sign == nil {
 		return "", fault.TokenVerifyOnly
 	}
-	return sign(w.method, keys.sign, jwt.MapClaims{"username": user, "revision": revision, "exp": w.clock.Now().Add(w.ttl).Unix()})
+	is := issue{user, revision, w.clock.Now().Add(w.ttl).Unix()}
+	if token, ok := w.made.get(keys, is); ok {
+		return token, nil
+	}
+	token, err := sign(w.method, keys.sign, jwt.MapClaims{"username": is.user, "revision": is.revision, "exp": is.ends})
+	if err == nil {
+		w.made.put(keys, is, token)
+	}
+	return token, err
 }
 
 func sign(method jwt.SigningMethod, key any, claims jwt.MapClaims) (string, error) {
 	return jwt.NewWithClaims(method, claims).SignedString(key)
+}
+
+// issue is all that a token of our own says.
+type issue struct {
+	user     string
+	revision uint64
+	ends     int64 // Unix time, seconds
+}
+
+// issued holds the tokens made within one second: who asks again in that second asks for the same, and a signature with RSA
+// takes a millisecond or more. So clients of one user who all log in at once cost one signature.
+type issued struct {
+	mu     sync.Mutex
+	keys   *keyset
+	ends   int64
+	tokens map[issue]string
+}
+
+func (m *issued) get(keys *keyset, is issue) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	token, ok := m.tokens[is]
+	return token, ok && m.keys == keys
+}
+
+func (m *issued) put(keys *keyset, is issue, token string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tokens == nil || m.keys != keys || m.ends != is.ends || len(m.tokens) >= limits.TokensIssued {
+		m.tokens = map[issue]string{}
+	}
+	m.keys, m.ends, m.tokens[is] = keys, is.ends, token
 }
 
 // Assign implements Tokens: a JWT says itself whose it is.
@@ -87,13 +128,13 @@ func (w *web) Identify(token string, _ uint64) (Identity, ids.Index, bool) {
 	if len(token) > limits.TokenBytes {
 		return Identity{}, 0, false
 	}
-	keys, now, sum := w.ring.current(), w.clock.Now(), digest(sha256.Sum256([]byte(token)))
-	c, ok := w.seen.get(sum)
+	keys, now := w.ring.current(), w.clock.Now()
+	c, ok := w.seen.get(token)
 	if !ok || !c.valid(now) {
 		if c, ok = w.verify(token, keys, now); !ok {
 			return Identity{}, 0, false
 		}
-		w.seen.put(sum, c)
+		w.seen.put(token, c)
 	}
 	return c.id, 0, true
 }
@@ -141,32 +182,35 @@ func claimOf(t *jwt.Token, k *verifyKey) (claim, bool) {
 	return claim{Identity{user, uint64(revision)}, ends.Time, k}, true
 }
 
-// verified remembers valid tokens by their digests, in two generations: when the younger one is full the older one goes.
-// What is used comes back into the younger one.
+// verified remembers valid tokens, in two generations: when the younger one is full the older one goes. What is used comes
+// back into the younger one. Very long tokens are not remembered.
 type verified struct {
 	mu         sync.RWMutex
-	young, old map[digest]claim
+	young, old map[string]claim
 }
 
-func (v *verified) get(sum digest) (claim, bool) {
+func (v *verified) get(token string) (claim, bool) {
 	v.mu.RLock()
-	c, ok := v.young[sum]
+	c, ok := v.young[token]
 	late := false
 	if !ok {
-		c, late = v.old[sum]
+		c, late = v.old[token]
 	}
 	v.mu.RUnlock()
 	if late {
-		v.put(sum, c)
+		v.put(token, c)
 	}
 	return c, ok || late
 }
 
-func (v *verified) put(sum digest, c claim) {
+func (v *verified) put(token string, c claim) {
+	if len(token) > limits.TokenVerifiedBytes {
+		return
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.young) >= limits.TokensVerified/2 || v.young == nil {
-		v.young, v.old = map[digest]claim{}, v.young
+		v.young, v.old = map[string]claim{}, v.young
 	}
-	v.young[sum] = c
+	v.young[strings.Clone(token)] = c
 }

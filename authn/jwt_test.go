@@ -209,7 +209,10 @@ func TestWebTokenClaims(t *testing.T) {
 		{"exp", nil}, {"exp", 0}, {"exp", "soon"}, {"exp", epoch.Unix()}, {"exp", epoch.Add(-time.Hour).Unix()},
 		{"nbf", epoch.Add(time.Hour).Unix()}, {"nbf", "late"},
 	} {
-		require.False(t, w.knows(with(wrong.key, wrong.value)), "%s %v", wrong.key, wrong.value)
+		id, wait, ok := w.Identify(with(wrong.key, wrong.value), 1)
+		require.False(t, ok, "%s %v", wrong.key, wrong.value)
+		require.Zero(t, id)
+		require.Zero(t, wait)
 	}
 	for _, wrong := range []string{"", ".", "..", "a.b.c", strings.Repeat("x", limits.TokenBytes+1), "e30.e30.", with("iss", strings.Repeat("x", limits.TokenBytes))} {
 		require.False(t, w.knows(wrong))
@@ -217,6 +220,25 @@ func TestWebTokenClaims(t *testing.T) {
 	id, _, ok := w.Identify(with("revision", float64(uint64(math.MaxUint32))), 1)
 	require.True(t, ok)
 	require.Equal(t, uint64(math.MaxUint32), id.Revision)
+}
+
+// TestWebTokenIssuedTwice counts signatures by what a method with a random part shows: the same token is the same signature.
+func TestWebTokenIssuedTwice(t *testing.T) {
+	w := newWeb(t, "PS256", newPair(t, "PS256", 0), false)
+	first := w.issue(t, "ann", 12)
+	require.Equal(t, first, w.issue(t, "ann", 12), "within a second")
+	bob, next := w.issue(t, "bob", 12), w.issue(t, "ann", 13)
+	require.True(t, first != bob && first != next && bob != next)
+	id, _, ok := w.Identify(bob, 1)
+	require.True(t, ok)
+	require.Equal(t, authn.Identity{User: "bob", Revision: 12}, id)
+	w.clock.Advance(time.Second)
+	later := w.issue(t, "ann", 12)
+	require.NotEqual(t, first, later)
+	require.Equal(t, later, w.issue(t, "ann", 12))
+	w.clock.Advance(59500 * time.Millisecond)
+	require.False(t, w.knows(first))
+	require.True(t, w.knows(later), "it lives as long as it says")
 }
 
 func TestWebTokenVerifyOnly(t *testing.T) {
@@ -346,6 +368,19 @@ func TestWebTokenBrokenRotation(t *testing.T) {
 	w.clock.Advance(time.Second)
 	require.True(t, w.knows(w.issue(t, "ann", 12)))
 	require.Len(t, w.log.text, 2, "the same key again is no change")
+
+	// A file that cannot be used is read again even though its time and size stay: the reason may have been another one.
+	next := newPair(t, "ES256", 0)
+	w.put(t, w.cfg.JWT.PublicKey, next.public)
+	w.put(t, w.cfg.JWT.PrivateKey, bytes.Repeat([]byte("x"), len(next.private)))
+	for range 3 {
+		w.clock.Advance(time.Second)
+		require.False(t, w.knows(signed(t, "ES256", next.sign, good())))
+	}
+	w.files--
+	w.put(t, w.cfg.JWT.PrivateKey, next.private)
+	w.clock.Advance(time.Second)
+	require.True(t, w.knows(signed(t, "ES256", next.sign, good())))
 }
 
 // TestWebTokenManyRotations: keys replaced faster than tokens end do not pile up.
@@ -411,6 +446,7 @@ func BenchmarkIdentifyWeb(b *testing.B) {
 	p := newPair(b, "RS256", 0)
 	w := newWeb(b, "RS256", p, false)
 	token := w.issue(b, "ann", 12)
+	b.ResetTimer()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

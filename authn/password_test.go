@@ -254,6 +254,24 @@ func TestVerifierClose(t *testing.T) {
 	require.Empty(t, got)
 }
 
+// TestNoSecretInAnswers asks for every answer with a password and a hash that would be recognised.
+func TestNoSecretInAnswers(t *testing.T) {
+	v := verifier(t, 1)
+	long := strings.Repeat("xyzzy-plugh", 10)
+	_, err := authn.Hash(long, authn.CostMin)
+	errs := []error{err}
+	v.Hash(long, func(_ string, err error) { errs = append(errs, err) })
+	for _, a := range []authn.Account{account(t, "ann", "a"), {Name: "nobody"}, {Name: "bad", Known: true, Hash: []byte("xyzzy-plugh")}, {Name: "cert", Known: true, NoPassword: true}} {
+		errs = append(errs, check(t, v, a, "xyzzy-plugh"), check(t, v, a, long))
+	}
+	v.Close()
+	errs = append(errs, check(t, v, authn.Account{Name: "late"}, "xyzzy-plugh"))
+	for _, err := range errs {
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "xyzzy")
+	}
+}
+
 // TestVerifierRace lets many goroutines ask, drop and finally close at the same time: every question has one answer.
 func TestVerifierRace(t *testing.T) {
 	v := verifier(t, 2)

@@ -122,6 +122,21 @@ func TestSimpleTokenNotYetApplied(t *testing.T) {
 	require.Zero(t, wait, "nobody waits for an index far from here")
 }
 
+// TestSimpleTokenAppliedMeanwhile: the entry is applied between the look for the token and the question how far the member is.
+func TestSimpleTokenAppliedMeanwhile(t *testing.T) {
+	var tokens authn.Tokens
+	tokens, err := authn.OpenTokens(authn.TokenConfig{Kind: authn.KindSimple, Clock: clock.NewManual(epoch), Applied: func() ids.Index {
+		tokens.Assign("ann", "abcdefghijklmnop", 8)
+		return 8
+	}})
+	require.NoError(t, err)
+	defer authn.CloseTokens(tokens)
+	id, wait, ok := tokens.Identify("abcdefghijklmnop.8", 1)
+	require.True(t, ok)
+	require.Zero(t, wait)
+	require.Equal(t, "ann", id.User)
+}
+
 func TestSimpleTokenExpires(t *testing.T) {
 	m := newMember(t, 10*time.Second, 0)
 	used, unused := m.login(t, "ann"), m.login(t, "ann")

@@ -180,6 +180,13 @@ type Log struct {
 	Rotation string // JSON object: maxsize (MB), maxage (days), maxbackups, localtime, compress
 }
 
+// Auth holds the settings of authentication.
+type Auth struct {
+	Token      string // "simple", "jwt,..." or "" for none; see Tokens
+	BcryptCost uint64 // of passwords' hashes, 4 to 31
+	TokenTTL   uint64 // of a simple token since its last use, seconds; 0 means the default
+}
+
 // New returns the configuration that no argument, variable or file has changed. DataDir is still empty: Load derives it.
 func New() *Config {
 	c := &Config{inactive: map[string]string{}, origin: map[string]string{}}

@@ -225,6 +225,7 @@ func (l *loader) raiseRaftTimeouts() {
 
 // noteStates says which of the given settings do nothing, and why.
 func (l *loader) noteStates() {
+	l.noteTokens()
 	for i := range table {
 		s := &table[i]
 		if !l.config.IsSet(s.Name) || !s.changed(l.config) {

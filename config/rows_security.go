@@ -77,12 +77,12 @@ func webRows() []Setting {
 
 func authRows() []Setting {
 	return []Setting{
-		{Name: "auth-token", Default: TokenSimple, Help: "Kind of authentication token.",
-			More: "simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=5m.",
+		{Name: "auth-token", Default: "simple", Help: "Kind of authentication token: simple, or jwt with its options, or empty for none.",
+			More: "jwt,sign-method=M,pub-key=FILE,priv-key=FILE,ttl=5m; M is HS, RS, PS or ES with 256, 384 or 512, or EdDSA. Changed keys are used within a second or two.",
 			at:   func(c *Config) any { return &c.Auth.Token }},
-		{Name: "bcrypt-cost", Kind: Uint, Default: "10", Help: "Cost of password hashes, from 4 to 31.",
+		{Name: "bcrypt-cost", Kind: Uint, Default: "10", Help: "Cost of password hashes, from 4 to 31; each step doubles it.",
 			at: func(c *Config) any { return &c.Auth.BcryptCost }},
-		{Name: "auth-token-ttl", Kind: Uint, Default: "300", Help: "Life of a simple token since its last use, in seconds.",
-			at: func(c *Config) any { return &c.Auth.TokenTTLSeconds }},
+		{Name: "auth-token-ttl", Kind: Uint, Default: "300", Help: "Life of a simple token since its last use, in seconds; 0 for the default.",
+			at: func(c *Config) any { return &c.Auth.TokenTTL }},
 	}
 }

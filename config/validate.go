@@ -331,8 +331,7 @@ func (c *Config) checkChoices() error {
 	case c.Gates.Enabled("LeaseCheckpointPersist") && !c.Gates.Enabled("LeaseCheckpoint"):
 		return errors.New("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint")
 	}
-	_, err := c.Auth.ParseToken()
-	return err
+	return c.checkAuth()
 }
 
 // requestBytesMax keeps a request and its framing inside the 32-bit lengths of the wire formats, bytes.

@@ -507,3 +507,37 @@ func TestDeniedWritesAreNotLogged(t *testing.T) {
 		t.Errorf("%d proposals", got)
 	}
 }
+
+// TestStreamsAreDecided: streams that no comparison with etcd calls are refused to who has no permission, and open to who has.
+func TestStreamsAreDecided(t *testing.T) {
+	s := secured(t)
+	first := func(as *server, method auth.Method, req any) error {
+		st, err := as.conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, method.String())
+		if err == nil {
+			err = st.SendMsg(req)
+		}
+		if err == nil {
+			err = st.CloseSend()
+		}
+		if err != nil {
+			return err
+		}
+		return st.RecvMsg(&emptypb.Empty{})
+	}
+	root, reader := s.as(t, "root"), s.as(t, "reader")
+	root.put(t, "a/1", "leader")
+	root.put(t, "k/1", "leader")
+	snapshot, observeA, observeK := &emptypb.Empty{}, &pb.RangeRequest{Key: []byte("a")}, &pb.RangeRequest{Key: []byte("k")}
+	failsAs(t, first(reader, auth.MethodSnapshot, snapshot), fault.PermissionDenied)
+	if err := first(root, auth.MethodSnapshot, snapshot); err != nil {
+		t.Errorf("root: %v", err)
+	}
+	fails(t, first(reader, auth.MethodObserve, observeA), codes.Unknown, fault.PermissionDenied.Text)
+	if err := first(reader, auth.MethodObserve, observeK); err != nil {
+		t.Errorf("an election that the reader may see: %v", err)
+	}
+	failsAs(t, first(reader, auth.MethodRangeStream, observeA), fault.PermissionDenied)
+	if err := first(reader, auth.MethodRangeStream, observeK); err != nil {
+		t.Errorf("keys that the reader may see: %v", err)
+	}
+}

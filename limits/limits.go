@@ -91,7 +91,9 @@ const (
 	SimpleTokens         = 1 << 17         // simple tokens of a member, some 400 bytes each; over it the least used go first
 	SimpleTokenAhead     = LogHeldEntries  // entries that a token's index may be ahead of what is applied and be waited for
 	TokenBytes           = 16 << 10        // a longer token is refused unread, bytes
-	TokensVerified       = 1 << 13         // JSON web tokens found valid and remembered, some 200 bytes each
+	TokensVerified       = 1 << 13         // JSON web tokens found valid and remembered
+	TokensIssued         = 1 << 10         // JSON web tokens of one second kept for those who ask again
+	TokenVerifiedBytes   = 2 << 10         // a longer one is not remembered, bytes
 	TokenKeysRetired     = 4               // replaced keys that still verify
 	TokenKeyPoll         = 1 * time.Second // least time between two looks at the key files
 	TokenSweep           = 1 * time.Second // least time between two rounds that remove expired simple tokens

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -29,23 +28,17 @@ type identities struct {
 func (s *Server) openIdentities() error {
 	p := new(identities)
 	p.view.Store(s.core.machine.View())
-	token, err := s.cfg.Auth.ParseToken()
+	token, err := s.cfg.Tokens()
 	if err != nil {
 		return err
 	}
 	logger := s.logger.Named("auth")
-	cost := int(s.cfg.Auth.BcryptCost)
-	if cost < authn.CostMin || cost > authn.CostMax {
-		logger.Warn("use default bcrypt cost instead of the invalid given cost", zap.Int("min-cost", authn.CostMin), zap.Int("max-cost", authn.CostMax),
-			zap.Int("default-cost", authn.CostDefault), zap.Int("given-cost", cost))
-		cost = authn.CostDefault
-	}
 	if token.Kind == config.TokenSimple {
 		logger.Warn("simple token is not cryptographically signed")
 	}
 	p.keeper.Tokens, err = authn.OpenTokens(authn.TokenConfig{
-		Kind: token.Kind, TTL: time.Duration(s.cfg.Auth.TokenTTLSeconds) * time.Second, Clock: clock.Real(),
-		JWT:     authn.JWTConfig{PublicKey: token.PublicKey, PrivateKey: token.PrivateKey, Method: token.Method, TTL: token.TTL},
+		Kind: token.Kind, TTL: token.TTL, Clock: clock.Real(),
+		JWT:     authn.JWTConfig{PublicKey: token.Public, PrivateKey: token.Private, Method: token.Method, TTL: token.TTL},
 		Applied: func() ids.Index { return p.view.Load().Applied },
 		Warn:    func(msg string, err error) { logger.Warn(msg, zap.Error(err)) },
 	})
@@ -53,7 +46,7 @@ func (s *Server) openIdentities() error {
 		return err
 	}
 	s.onStop("tokens", func(context.Context) error { authn.CloseTokens(p.keeper.Tokens); return nil })
-	if p.verifier, err = authn.NewVerifier(cost, 0); err != nil {
+	if p.verifier, err = authn.NewVerifier(int(s.cfg.Auth.BcryptCost), 0); err != nil {
 		return err
 	}
 	s.onStop("passwords", func(context.Context) error { p.verifier.Close(); return nil })
