@@ -18,6 +18,7 @@ func TestRelations(t *testing.T) {
 		{QuotaBytesDefault < QuotaBytesSuggested, "the default quota is below the suggested maximum"},
 		{LeaseCheckpointsPerReq*20 < RequestBytes, "a checkpoint of 20 bytes a lease must fit a request"},
 		{LeaseRevokesPerRound < ProposalsInFlight, "expiry must not fill the proposal queue"},
+		{2*AuditKeyBytes <= AuditEntryBytes, "the first range of a request must fit an audit entry"},
 	} {
 		if !c.ok {
 			t.Error(c.says)

@@ -27,6 +27,8 @@ var mayImport = map[string][]string{
 	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
+	"audit": {"limits", "internal/clock"},
+
 	"rpc":     {},
 	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "watch", "limits", "rpc", "internal/etcddb", "storage"},
 	"httpapi": {"rpc"},
