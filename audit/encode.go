@@ -2,6 +2,8 @@ package audit
 
 import (
 	"encoding/base64"
+	"net"
+	"net/netip"
 	"strconv"
 	"time"
 	"unicode"
@@ -32,7 +34,7 @@ func (e *Entry) append(dst []byte) []byte {
 	dst = appendText(dst, "method", e.Method)
 	dst = e.Caller.append(dst)
 	dst = e.Outcome.append(dst)
-	dst = e.Object.append(dst)
+	dst = e.appendTargets(dst)
 	dst = e.appendRanges(dst)
 	return append(dst, "}\n"...)
 }
@@ -40,8 +42,15 @@ func (e *Entry) append(dst []byte) []byte {
 func (c *Caller) append(dst []byte) []byte {
 	dst = appendSome(dst, "user", c.User)
 	dst = appendText(dst, "identified", meansNames[c.By])
-	if c.Remote != nil {
-		dst = appendText(dst, "remote", c.Remote.String())
+	switch addr := c.Remote.(type) {
+	case nil:
+	case *net.TCPAddr: // costs no memory, unlike String
+		at := addr.AddrPort()
+		dst = append(dst, `,"remote":"`...)
+		dst = netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).AppendTo(dst)
+		dst = append(dst, '"')
+	default:
+		dst = appendText(dst, "remote", addr.String())
 	}
 	return dst
 }
@@ -61,20 +70,25 @@ func (o *Outcome) append(dst []byte) []byte {
 	return dst
 }
 
-func (o *Object) append(dst []byte) []byte {
-	dst = appendSome(dst, "target_user", o.User)
-	dst = appendSome(dst, "target_role", o.Role)
+func (e *Entry) appendTargets(dst []byte) []byte {
+	if e.user.whole > 0 {
+		dst = appendBytes(dst, "target_user", e.text(e.user), e.user.whole)
+	}
+	if e.role.whole > 0 {
+		dst = appendBytes(dst, "target_role", e.text(e.role), e.role.whole)
+	}
+	o := &e.Object
 	if o.Lease != 0 {
-		dst = appendText(dst, "lease", strconv.FormatUint(uint64(o.Lease), 16))
+		dst = appendHex(dst, "lease", uint64(o.Lease))
 	}
 	if o.Member != 0 {
-		dst = appendText(dst, "target_member", strconv.FormatUint(o.Member, 16))
+		dst = appendHex(dst, "target_member", o.Member)
 	}
 	if o.Compact != 0 {
 		dst = appendNumber(dst, "compact_revision", o.Compact)
 	}
-	if o.Watch != nil {
-		dst = appendNumber(dst, "watch_id", *o.Watch)
+	if o.HasWatch {
+		dst = appendNumber(dst, "watch_id", o.Watch)
 	}
 	return dst
 }
@@ -107,6 +121,11 @@ func (e *Entry) appendRanges(dst []byte) []byte {
 func appendNumber(dst []byte, name string, n int64) []byte {
 	dst = append(append(append(dst, `,"`...), name...), `":`...)
 	return strconv.AppendInt(dst, n, 10)
+}
+
+func appendHex(dst []byte, name string, n uint64) []byte {
+	dst = append(append(append(dst, `,"`...), name...), `":"`...)
+	return append(strconv.AppendUint(dst, n, 16), '"')
 }
 
 // appendSome is appendText for what is left out when it is empty.

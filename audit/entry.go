@@ -65,19 +65,18 @@ type Caller struct {
 
 // Object is what a request is about besides keys. Zero fields are not written.
 type Object struct {
-	User    string // whom a request about users concerns, or who wants to authenticate
-	Role    string // which role a request about roles concerns
-	Lease   int64
-	Member  uint64 // which member a change of membership, of an alarm or of the leader concerns
-	Compact int64  // up to which revision history is to be forgotten
-	Watch   *int64 // which watch of its stream; nil for none
+	Lease    int64
+	Member   uint64 // which member a change of membership, of an alarm or of the leader concerns
+	Compact  int64  // up to which revision history is to be forgotten
+	HasWatch bool
+	Watch    int64 // which watch of its stream
 }
 
 // Outcome is how it ended.
 type Outcome struct {
 	Denied   bool   // for lack of an identity or a permission; every other failure shows in Code alone
 	Code     string // the name of the gRPC code
-	Error    string // the text that the client got, "" for none
+	Error    string // the text that the client got, "" for none; limits.AuditTextBytes of it are kept
 	Took     time.Duration
 	Revision int64 // of the answer, 0 when it has none
 }
@@ -93,6 +92,8 @@ type Entry struct {
 
 	spans [limits.AuditRanges]span
 	count int    // of spans
+	user  piece  // whom a request about users concerns
+	role  piece  // which role a request about roles concerns
 	more  int    // ranges that are not in spans
 	bytes []byte // keys and range ends, one after the other
 	lost  uint64 // entries missing before this one
@@ -118,9 +119,15 @@ func (e *Entry) Range(action Action, key, end []byte) {
 		e.more++
 		return
 	}
-	e.spans[e.count] = span{action, e.keep(key), e.keep(end)}
+	e.spans[e.count] = span{action, e.keep(key, limits.AuditKeyBytes), e.keep(end, limits.AuditKeyBytes)}
 	e.count++
 }
+
+// TargetUser says whom a request about users concerns, or who wants to authenticate. The name is copied.
+func (e *Entry) TargetUser(name []byte) { e.user = e.keep(name, limits.AuditTextBytes) }
+
+// TargetRole says which role a request about roles concerns. The name is copied.
+func (e *Entry) TargetRole(name []byte) { e.role = e.keep(name, limits.AuditTextBytes) }
 
 // More counts further ranges without saying which.
 func (e *Entry) More(ranges int) { e.more += ranges }
@@ -128,8 +135,8 @@ func (e *Entry) More(ranges int) { e.more += ranges }
 // Full says whether further ranges are only counted.
 func (e *Entry) Full() bool { return e.count == len(e.spans) }
 
-func (e *Entry) keep(b []byte) piece {
-	p := piece{len(e.bytes), min(len(b), limits.AuditKeyBytes), len(b)}
+func (e *Entry) keep(b []byte, most int) piece {
+	p := piece{len(e.bytes), min(len(b), most), len(b)}
 	e.bytes = append(e.bytes, b[:p.kept]...)
 	return p
 }

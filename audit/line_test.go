@@ -50,7 +50,6 @@ func written(t testing.TB, fill ...func(*audit.Entry)) []string {
 // TestLines shows the forms of lines that docs/SECURITY.md promises.
 func TestLines(t *testing.T) {
 	const at = `{"time":"2026-03-04T04:06:07.089012Z",`
-	watch := int64(7)
 	for _, c := range []struct {
 		fill func(*audit.Entry)
 		want string
@@ -64,20 +63,23 @@ func TestLines(t *testing.T) {
 		}, `"event":"call","method":"/etcdserverpb.KV/Put","user":"alice","identified":"token","remote":"10.0.0.7:4711",` +
 			`"decision":"allowed","code":"OK","latency_us":1234,"revision":42,"lease":"694d7e","ranges":[{"action":"put","key":"registry/pods/a"}]}`},
 		{func(e *audit.Entry) {
-			e.Event, e.Method, e.Object.Watch = audit.Create, "/etcdserverpb.Watch/Watch", &watch
-			e.Caller = audit.Caller{User: "bob", By: audit.Certificate}
+			e.Event, e.Method, e.Object = audit.Create, "/etcdserverpb.Watch/Watch", audit.Object{HasWatch: true, Watch: 7}
+			e.Caller = audit.Caller{User: "bob", By: audit.Certificate, Remote: &net.UnixAddr{Name: "/run/q.sock", Net: "unix"}}
 			e.Outcome = audit.Outcome{Denied: true, Code: "PermissionDenied", Error: "etcdserver: permission denied"}
 			e.Range(audit.Get, []byte{0}, []byte{0})
-		}, `"event":"create","method":"/etcdserverpb.Watch/Watch","user":"bob","identified":"certificate","decision":"denied","code":"PermissionDenied",` +
+		}, `"event":"create","method":"/etcdserverpb.Watch/Watch","user":"bob","identified":"certificate","remote":"/run/q.sock","decision":"denied","code":"PermissionDenied",` +
 			`"error":"etcdserver: permission denied","latency_us":0,"watch_id":7,"ranges":[{"action":"read","key_base64":"AA==","range_end_base64":"AA=="}]}`},
 		{func(e *audit.Entry) {
 			e.Method = "/etcdserverpb.Auth/RoleGrantPermission"
-			e.Object = audit.Object{User: `a"b\c`, Role: "ops", Member: 0x8e9e05c52164694d, Compact: 12}
+			e.Object = audit.Object{Member: 0x8e9e05c52164694d, Compact: 12}
+			e.TargetUser([]byte(`a"b\c`))
+			e.TargetRole([]byte("ops"))
 			e.Outcome.Code = "OK"
+			e.Caller.Remote = &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0", Port: 1}
 			e.Range(audit.Both, []byte("a"), []byte("b"))
 			e.Range(audit.Delete, []byte("z"), nil)
 			e.More(3)
-		}, `"event":"call","method":"/etcdserverpb.Auth/RoleGrantPermission","identified":"none","decision":"allowed","code":"OK","latency_us":0,` +
+		}, `"event":"call","method":"/etcdserverpb.Auth/RoleGrantPermission","identified":"none","remote":"[fe80::1%eth0]:1","decision":"allowed","code":"OK","latency_us":0,` +
 			`"target_user":"a\"b\\c","target_role":"ops","target_member":"8e9e05c52164694d","compact_revision":12,` +
 			`"ranges":[{"action":"readwrite","key":"a","range_end":"b"},{"action":"delete","key":"z"}],"more_ranges":3}`},
 	} {
@@ -102,6 +104,8 @@ func TestEntryIsBounded(t *testing.T) {
 		func(e *audit.Entry) { // too long, cut within a character
 			e.Range(audit.Get, append([]byte("x"), long...), long)
 			e.Caller.User = string(long)
+			e.TargetUser(long)
+			e.Outcome.Error = string(long)
 		},
 		func(e *audit.Entry) { // too much of it
 			for range limits.AuditRanges {
@@ -130,6 +134,9 @@ func TestEntryIsBounded(t *testing.T) {
 			if want := string(long[:limits.AuditTextBytes]); got.User == nil || *got.User != want || got.UserLength != whole {
 				t.Errorf("user %v of %d bytes", got.User, got.UserLength)
 			}
+			if want := string(long[:limits.AuditTextBytes]); got.TargetUser != want || got.TargetUserLength != whole || *got.Error != want {
+				t.Errorf("target user %s of %d bytes, error %v", got.TargetUser, got.TargetUserLength, got.Error)
+			}
 		case 2:
 			if n := limits.AuditEntryBytes / (2 * kept); len(got.Ranges) != n || got.MoreRanges != limits.AuditRanges-n {
 				t.Errorf("%d ranges and %d more", len(got.Ranges), got.MoreRanges)
@@ -149,6 +156,8 @@ type shape struct {
 	UserLength          int     `json:"user_length"`
 	Identified, Remote  string
 	Decision, Code      string
+	TargetUser          string `json:"target_user"`
+	TargetUserLength    int    `json:"target_user_length"`
 	Error               *string
 	ErrorBase64         *string `json:"error_base64"`
 	LatencyMicros       int64   `json:"latency_us"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -135,6 +136,9 @@ func (l *Log) Discard(e *Entry) {
 func (l *Log) Record(e *Entry) {
 	if e.Time.IsZero() {
 		e.Time = l.opt.Clock.Now()
+	}
+	if text := &e.Outcome.Error; len(*text) > limits.AuditTextBytes {
+		*text = strings.Clone((*text)[:limits.AuditTextBytes])
 	}
 	if l.missing.Load() > 0 {
 		e.lost = l.missing.Swap(0)

@@ -58,6 +58,9 @@ func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandl
 	full := "/" + service + "/" + method
 	data := ofData(service)
 	s.Unary(full, func(c *rpc.Call, msg []byte) {
+		if v.Audit != nil {
+			v.attend(c, msg, false)
+		}
 		if data && v.fenced() {
 			c.Fail(statusOf(fault.Corrupt))
 			return
@@ -83,6 +86,9 @@ func (v *Services) stream(s *rpc.Server, service, method string, h rpc.StreamHan
 	full := "/" + service + "/" + method
 	data := ofData(service)
 	s.Stream(full, func(st *rpc.Stream) *rpc.Status {
+		if v.Audit != nil {
+			v.attend(st, nil, true)
+		}
 		if (data || full == methodSnapshot) && v.fenced() {
 			return statusOf(fault.Corrupt)
 		}
@@ -92,6 +98,9 @@ func (v *Services) stream(s *rpc.Server, service, method string, h rpc.StreamHan
 		needsLeader, err := v.admissible(st, true)
 		if err != nil {
 			return statusOf(err)
+		}
+		if v.Audit != nil {
+			witnessOf(st).open()
 		}
 		if !needsLeader {
 			return h(st)

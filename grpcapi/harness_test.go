@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/grpcapi"
@@ -55,7 +56,8 @@ type store struct {
 	leader    atomic.Uint64
 	refusal   atomic.Pointer[error] // when set, what proposals and barriers are answered
 	hold      chan struct{}         // when set, barriers wait for it
-	active    sync.Map              // ids.MemberID to time.Time: since when others are connected
+	audit     *audit.Log
+	active    sync.Map // ids.MemberID to time.Time: since when others are connected
 }
 
 func newStore(t testing.TB) *store { return openStore(t, vfs.NewMem()) }
@@ -231,7 +233,7 @@ func serveNode(t testing.TB, s *store, node grpcapi.Node, set grpcapi.Settings) 
 	set.TempDir = t.TempDir()
 	services := grpcapi.Register(server, grpcapi.Backend{
 		Member: memberID, Cluster: clusterID, Node: node, Store: s, Leases: s, Hub: s.hub, Compactions: s, Members: s,
-		Settings: set, Random: func() uint64 { return 1<<63 | 0x7e57 },
+		Settings: set, Audit: s.audit, Random: func() uint64 { return 1<<63 | 0x7e57 },
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/rpc"
 	"quorate.dev/quorate/wire"
@@ -22,6 +23,7 @@ func (v *Services) handleWatch(st *rpc.Stream) *rpc.Status {
 	// Closing at once when the client goes, and not when the next request would have come, also frees a Create that waits
 	// for room.
 	defer context.AfterFunc(st.Context(), hs.Close)()
+	seen := witnessOf(st)
 	for {
 		msg, err := st.Recv()
 		if errors.Is(err, io.EOF) {
@@ -37,8 +39,10 @@ func (v *Services) handleWatch(st *rpc.Stream) *rpc.Status {
 		}
 		switch {
 		case req.Create != nil:
+			seen.watch(audit.Create, req.Create.WatchID, req.Create.Key, req.Create.RangeEnd, "")
 			hs.Create(req.Create, "")
 		case req.Cancel != nil:
+			seen.watch(audit.Cancel, *req.Cancel, nil, nil, "")
 			hs.Cancel(*req.Cancel)
 		case req.Progress:
 			hs.Progress()

@@ -42,10 +42,12 @@ func TestWitness(t *testing.T) {
 	release := make(chan struct{})
 	reply := rpc.RawMessage("reply")
 	unary := map[string]func(*rpc.Call){
-		"reply":  func(c *rpc.Call) { c.Reply(reply) },
-		"fail":   func(c *rpc.Call) { c.Fail(&rpc.Status{Code: rpc.NotFound, Message: "no"}) },
-		"pieces": func(c *rpc.Call) { c.ReplyStream(5, func(dst []byte) ([]byte, bool) { return append(dst, reply...), false }) },
-		"late":   func(c *rpc.Call) { go func() { <-release; c.Reply(reply) }() },
+		"reply": func(c *rpc.Call) { c.Reply(reply) },
+		"fail":  func(c *rpc.Call) { c.Fail(&rpc.Status{Code: rpc.NotFound, Message: "no"}) },
+		"pieces": func(c *rpc.Call) {
+			c.ReplyStream(5, func(dst []byte) ([]byte, bool) { return append(dst, reply...), false })
+		},
+		"late": func(c *rpc.Call) { go func() { <-release; c.Reply(reply) }() },
 	}
 	server := start(t, rpc.Config{}, func(s *rpc.Server) {
 		for name, answer := range unary {

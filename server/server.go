@@ -27,6 +27,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/discovery"
 	"quorate.dev/quorate/httpapi"
@@ -49,6 +50,7 @@ type Server struct {
 	addrs  listeners
 	core   core
 	front  *httpapi.Front
+	audit  *audit.Log         // nil for none
 	dns    discovery.Resolver // asked by a member without data
 
 	undo []step // of what is running, in the order of starting
@@ -100,7 +102,7 @@ func start(ctx context.Context, c *config.Config, logger *zap.Logger, dns discov
 	own := *c
 	s := &Server{cfg: &own, logger: logger, dns: dns, ending: make(chan struct{})}
 	for _, start := range []func(context.Context) error{
-		s.openDirectory, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
+		s.openDirectory, s.openAudit, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
 	} {
 		if err := start(ctx); err != nil {
 			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

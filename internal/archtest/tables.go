@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"audit": {"limits", "internal/clock"},
 
 	"rpc":     {},
-	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "watch", "limits", "rpc", "internal/etcddb", "storage"},
+	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "watch", "audit", "limits", "rpc", "internal/etcddb", "storage"},
 	"httpapi": {"rpc"},
 	"config":  {"limits"},
 	"server":  {"*"},
