@@ -164,6 +164,7 @@ func (s *Server) newFront() *httpapi.Front {
 		Member: condition{s}, Metrics: s.core.metrics, Timeout: s.cfg.RequestTimeout(),
 		Versions: httpapi.Versions{Etcd: config.EtcdVersion, Storage: config.StorageVersion, Own: config.Version},
 		CORS:     s.cfg.HTTP.CORS, Hosts: s.cfg.HTTP.Hosts, Pprof: s.cfg.HTTP.Pprof || s.cfg.Log.Level == "debug", Logger: s.logger,
+		Args: config.MaskArgs(os.Args),
 		Vars: map[string]func() any{
 			"raft.status":           func() any { return s.raftStatus() },
 			"file_descriptor_limit": func() any { _, limit := fileDescriptors(); return limit },
