@@ -17,6 +17,8 @@
 //   - While this member leads, every lease of the state has a deadline; while it does not, none has, and none expires.
 //   - A renewal moves a deadline back without a log entry and without touching the queue: the queue holds, for every lease
 //     that is not being revoked, one instant at or before its deadline, and looks again when that instant comes.
+//   - What it proposes about leases takes effect as an entry of the term that this member leads, or not at all: a member that is deposed
+//     and does not know it yet ends no lease that the next leader has renewed.
 //   - At most limits.LeaseRevokesPerRound revocations are under way.
 //   - A lease whose deadline has passed is never renewed. Who tries waits until it is revoked, and is told that there is none.
 //   - What is proposed and answered, and in which order, follows from the calls and the Clock alone: no random number and no

@@ -22,9 +22,11 @@ type Message = interface {
 	Append(dst []byte) []byte
 }
 
-// Proposer proposes commands to the group; *node.Host is one. It does not block, and completes the waiter exactly once.
+// Proposer proposes commands to the group; *node.Host is one. Neither method blocks, and both complete the waiter exactly once.
 type Proposer interface {
 	ProposeMessage(kind command.Kind, m Message, w command.Waiter)
+	// ProposeInTerm proposes what must take effect as an entry of that term or not at all.
+	ProposeInTerm(term ids.Term, kind command.Kind, m Message, w command.Waiter)
 }
 
 // State is what the duties look at. Each method reads the newest published view.
@@ -37,17 +39,18 @@ type State interface {
 
 // Config is what New needs. Fields are required unless they say otherwise.
 type Config struct {
-	Member         ids.MemberID
-	Proposer       Proposer
-	State          State
-	Election       time.Duration // the election timeout; leases live longer by it after a change of leader
-	RequestTimeout time.Duration // how long a request waits for this member to become the leader
-	Compaction     Compaction    // the zero value compacts nothing
-	Checkpoints    bool          // checkpoint the remaining time of long leases
-	QuotaBytes     int64         // 0 or below: alarms are not taken back
-	ClusterVersion string        // what this release raises the cluster version to; "": leave it alone
-	Clock          clock.Clock   // nil: the machine's clock
-	Logger         *zap.Logger   // nil: no log
+	Member          ids.MemberID
+	Proposer        Proposer
+	State           State
+	Election        time.Duration // the election timeout; leases live longer by it after a change of leader
+	RequestTimeout  time.Duration // how long a request waits for this member to become the leader
+	Compaction      Compaction    // the zero value compacts nothing
+	Checkpoints     bool          // checkpoint the remaining time of long leases
+	CheckpointEvery time.Duration // the period of checkpoints; 0: limits.LeaseCheckpoint
+	QuotaBytes      int64         // 0 or below: alarms are not taken back
+	ClusterVersion  string        // what this release raises the cluster version to; "": leave it alone
+	Clock           clock.Clock   // nil: the machine's clock
+	Logger          *zap.Logger   // nil: no log
 }
 
 // MinTTL is the shortest time to live that a lease is granted, in seconds: one and a half election timeouts rounded up, so
@@ -85,6 +88,9 @@ func New(c Config) *Duty {
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	}
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = limits.LeaseCheckpoint
 	}
 	d := &Duty{cfg: c, birth: c.Clock.Now()}
 	d.kick, d.quit = make(chan struct{}, 1), make(chan struct{})

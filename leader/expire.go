@@ -10,6 +10,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/wire"
 )
@@ -47,7 +48,7 @@ func (d *Duty) takeExpired(now instant) (term ids.Term, expired []ids.LeaseID, m
 		t := l.get(next.id)
 		switch {
 		case t == nil || t.queued != next.at:
-		case t.deadline > now:
+		case t.deadline > now && !canary.On(canary.LeaseEarly):
 			t.queued = t.deadline
 			l.expiries.push(due{t.deadline, t.id})
 		default:
@@ -59,10 +60,10 @@ func (d *Duty) takeExpired(now instant) (term ids.Term, expired []ids.LeaseID, m
 	return l.term, expired, true
 }
 
-// revoke proposes to revoke one lease. Apply learns of it when it is done.
+// revoke proposes to revoke one lease, as the leader of term: a later leader may have renewed it. Apply learns of it when it is done.
 func (d *Duty) revoke(term ids.Term, id ids.LeaseID) {
 	d.expired.Add(1)
-	d.cfg.Proposer.ProposeMessage(command.LeaseRevoke, &wire.LeaseRevokeRequest{ID: int64(id)}, waiter(func(r *command.Result) {
+	d.cfg.Proposer.ProposeInTerm(term, command.LeaseRevoke, &wire.LeaseRevokeRequest{ID: int64(id)}, waiter(func(r *command.Result) {
 		answer(d.revokeAnswered(term, id, r.Err), nil)
 	}))
 }
@@ -94,21 +95,21 @@ func (d *Duty) revokeAnswered(term ids.Term, id ids.LeaseID, err error) []waitin
 
 // checkpointed reports whether a lease lives long enough to be checkpointed.
 func (d *Duty) checkpointed(ttl int64) bool {
-	return d.cfg.Checkpoints && ttl > int64(limits.LeaseCheckpoint/time.Second)
+	return d.cfg.Checkpoints && ttl > int64(d.cfg.CheckpointEvery/time.Second)
 }
 
 // checkpoint proposes the remaining times of the leases whose turn it is, so that a later leader does not give them their
-// whole time again. Each lease has its turn every limits.LeaseCheckpoint.
+// whole time again. Each lease has its turn every Config.CheckpointEvery.
 func (d *Duty) checkpoint(now instant) {
 	for d.cfg.Checkpoints {
 		// A renewal that comes from here on must clear the checkpoint after it: so it must not be proposed before.
 		d.mu.Lock()
 		m, more := d.takeCheckpoints(now)
 		if len(m.Checkpoints) > 0 {
-			d.cfg.Proposer.ProposeMessage(command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
+			d.cfg.Proposer.ProposeInTerm(d.leases.term, command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
 				if r.Err != nil {
 					d.cfg.Logger.Warn("could not checkpoint leases, will try again in their next turn",
-						zap.Int("leases", len(m.Checkpoints)), zap.Duration("period", limits.LeaseCheckpoint), zap.Error(r.Err))
+						zap.Int("leases", len(m.Checkpoints)), zap.Duration("period", d.cfg.CheckpointEvery), zap.Error(r.Err))
 				}
 			}))
 		}
@@ -131,11 +132,11 @@ func (d *Duty) takeCheckpoints(now instant) (m *wire.LeaseCheckpointRequest, mor
 		if t == nil || t.check != next.at {
 			continue // left from an earlier life of the lease
 		}
-		t.check = now + instant(limits.LeaseCheckpoint)
+		t.check = now + instant(d.cfg.CheckpointEvery)
 		d.leases.checks.push(due{t.check, t.id})
 		left := int64(math.Ceil(time.Duration(t.deadline - now).Seconds()))
-		if left <= 0 || left >= t.ttl {
-			continue // expired, or just renewed
+		if left <= 0 || left >= t.ttl || d.leases.clearing[t.id] > 0 {
+			continue // expired, just renewed, or about to be
 		}
 		t.remaining = left // already now, so that a renewal clears it even if it comes before the checkpoint is applied
 		m.Checkpoints = append(m.Checkpoints, wire.LeaseCheckpoint{ID: int64(t.id), RemainingTTL: left})

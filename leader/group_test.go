@@ -105,6 +105,9 @@ func (m *groupMember) start(founders []node.Peer, checkpoints bool) {
 func (m *groupMember) ProposeMessage(kind command.Kind, msg leader.Message, w command.Waiter) {
 	m.host.ProposeMessage(kind, msg, w)
 }
+func (m *groupMember) ProposeInTerm(term ids.Term, kind command.Kind, msg leader.Message, w command.Waiter) {
+	m.host.ProposeInTerm(term, kind, msg, w)
+}
 func (m *groupMember) Revision() ids.Revision             { return m.state.View().Revision() }
 func (m *groupMember) RetainedBytes() int64               { return 0 }
 func (m *groupMember) Alarms() []wire.AlarmMember         { return nil }

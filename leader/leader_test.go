@@ -60,6 +60,10 @@ func (w *world) ProposeMessage(kind command.Kind, m leader.Message, waiter comma
 	}
 }
 
+func (w *world) ProposeInTerm(_ ids.Term, kind command.Kind, m leader.Message, waiter command.Waiter) {
+	w.ProposeMessage(kind, m, waiter)
+}
+
 func (w *world) printf(format string, args ...any) { fmt.Fprintf(&w.out, format, args...) }
 
 // describe prints a proposal's request.

@@ -34,6 +34,9 @@ type leases struct {
 	expiries queue
 	revoking int // revocations under way
 	checks   queue
+	// clearing counts, by lease, the proposals under way that clear its checkpoint for a renewal. Meanwhile it gets no new one, which would come
+	// after the clearing and undo the renewal for the next leader.
+	clearing map[ids.LeaseID]int
 }
 
 func (l *leases) reset() {
@@ -110,7 +113,7 @@ func (d *Duty) Promote(term ids.Term, all []lease.Lease) {
 		next.byID[t.id] = int32(i)
 		next.expiries = append(next.expiries, due{t.deadline, t.id})
 		if d.checkpointed(t.ttl) {
-			t.check = d.now() + instant(limits.LeaseCheckpoint)
+			t.check = d.now() + instant(d.cfg.CheckpointEvery)
 			next.checks = append(next.checks, due{t.check, t.id})
 		}
 	}
@@ -205,7 +208,7 @@ func (d *Duty) Apply(changes []Change) {
 		case Granted:
 			t := timed{id: c.ID, ttl: c.TTL, deadline: now.after(c.TTL)}
 			if d.checkpointed(c.TTL) {
-				t.check = now + instant(limits.LeaseCheckpoint)
+				t.check = now + instant(d.cfg.CheckpointEvery)
 				d.leases.checks.push(due{t.check, t.id})
 			}
 			d.leases.add(t)

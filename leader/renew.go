@@ -9,6 +9,7 @@ import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/wire"
 )
@@ -137,9 +138,11 @@ func (d *Duty) RenewAsync(id ids.LeaseID, done func(ttl int64, err error)) {
 		if err != nil {
 			done(0, err)
 		}
-	case d.cfg.Checkpoints && t.remaining > 0:
+	case d.cfg.Checkpoints && t.remaining > 0 && !canary.On(canary.RenewalLost):
+		term := d.leases.term
+		d.leases.clear(id, 1)
 		d.mu.Unlock()
-		d.renewCheckpointed(id, done)
+		d.renewCheckpointed(term, id, done)
 	default:
 		t.deadline = now.after(t.ttl)
 		ttl := t.ttl
@@ -171,20 +174,33 @@ func (q *queued) awaitRevocation(id ids.LeaseID, done func(int64, error)) error 
 
 // renewCheckpointed clears the checkpoint first: a later leader would otherwise give the lease what remained at the
 // checkpoint and not what it was renewed for.
-func (d *Duty) renewCheckpointed(id ids.LeaseID, done func(ttl int64, err error)) {
+func (d *Duty) renewCheckpointed(term ids.Term, id ids.LeaseID, done func(ttl int64, err error)) {
 	m := &wire.LeaseCheckpointRequest{Checkpoints: []wire.LeaseCheckpoint{{ID: int64(id)}}}
-	d.cfg.Proposer.ProposeMessage(command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
+	d.cfg.Proposer.ProposeInTerm(term, command.LeaseCheckpoint, m, waiter(func(r *command.Result) {
+		d.mu.Lock()
+		if d.leases.term == term {
+			d.leases.clear(id, -1)
+		}
+		if t := d.leases.get(id); t != nil && r.Err == nil {
+			t.remaining = 0 // as Apply has been told, or is about to be
+		}
+		d.mu.Unlock()
 		if r.Err != nil {
 			done(0, r.Err)
 			return
 		}
-		d.mu.Lock()
-		if t := d.leases.get(id); t != nil {
-			t.remaining = 0 // as Apply has been told, or is about to be
-		}
-		d.mu.Unlock()
 		d.RenewAsync(id, done)
 	}))
+}
+
+// clear counts proposals that clear the checkpoint of a lease: by 1 when there is one more, by -1 when one is answered.
+func (l *leases) clear(id ids.LeaseID, by int) {
+	if l.clearing == nil {
+		l.clearing = map[ids.LeaseID]int{}
+	}
+	if l.clearing[id] += by; l.clearing[id] == 0 {
+		delete(l.clearing, id)
+	}
 }
 
 // Renew is RenewAsync for a caller that can wait. Besides the errors of RenewAsync it returns ctx's when ctx ends first; the

@@ -234,7 +234,14 @@ func TestVersions(t *testing.T) {
 		require.ErrorIs(t, c.table.SetDowngrade(c.batch, true, bad), fault.WrongDowngradeVersionFormat, bad)
 	}
 	require.Zero(t, c.batch.Len())
+	require.NoError(t, c.table.SetVersion(c.batch, "3.6.0"))
 	require.NoError(t, c.table.SetVersion(c.batch, "3.7.0"))
+	c.commit()
+	for _, below := range []string{"3.6.0", "2.8.0"} {
+		require.ErrorIs(t, c.table.SetVersion(c.batch, below), fault.InvalidDowngradeTargetVersion, "a leader of an older release proposed it")
+	}
+	require.Zero(t, c.batch.Len())
+	require.Equal(t, "3.7.0", c.table.View().Version())
 	require.NoError(t, c.table.SetDowngrade(c.batch, true, "3.6.0"))
 	c.commit()
 	require.Equal(t, []string{"3.7.0", "3.7.0", `{"target-version":"3.6.0","enabled":true}`},

@@ -272,11 +272,16 @@ func (v *View) save(b *storage.Batch, i int) {
 }
 
 // SetVersion stores the cluster version, "major.minor.patch", and from 3.6 on the same as version of the stored data, which
-// etcd brings to the cluster version too. Text of another form is refused with fault.WrongDowngradeVersionFormat.
+// etcd brings to the cluster version too. Text of another form is refused with fault.WrongDowngradeVersionFormat, and unless a downgrade
+// is under way an older version than that of the cluster with fault.InvalidDowngradeTargetVersion: a leader of an older release may have
+// proposed it before it lost the leadership to a newer one.
 func (t *Table) SetVersion(b *storage.Batch, version string) error {
 	major, minor, ok := parseVersion(version)
 	if !ok {
 		return fmt.Errorf("%w: cluster version %q", fault.WrongDowngradeVersionFormat, version)
+	}
+	if nowMajor, nowMinor, set := parseVersion(t.view.version); set && !t.view.downgrade.Enabled && (major < nowMajor || major == nowMajor && minor < nowMinor) {
+		return fmt.Errorf("%w: cluster version %s is below %s, and no downgrade is under way", fault.InvalidDowngradeTargetVersion, version, t.view.version)
 	}
 	v := t.next()
 	v.version = version

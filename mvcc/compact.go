@@ -3,6 +3,7 @@ package mvcc
 import (
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/storage"
 )
 
@@ -62,13 +63,22 @@ func (s *Store) scrubOne(b *storage.Batch) bool {
 			return true
 		}
 	}
-	if g, ok := s.garbage.tombstones.peek(); ok && s.data.version(g.v).main < s.compacted {
+	if g, ok := s.garbage.tombstones.peek(); ok && s.buried(g.v) {
 		s.garbage.tombstones.pop()
 		s.erase(b, g.e, g.v)
 		s.bury(g)
 		return true
 	}
 	return false
+}
+
+// buried reports whether a tombstone is below what can be read or watched. That at the compacted revision itself is not.
+func (s *Store) buried(id versionID) bool {
+	main := s.data.version(id).main
+	if main == s.compacted && (canary.On(canary.RevisionBack) && main == s.rev || canary.On(canary.GraveForgotten) && s.garbage.forgotten == main) {
+		return true
+	}
+	return main < s.compacted
 }
 
 // cut gives up a version that was taken out of its chain, and what is behind it.

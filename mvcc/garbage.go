@@ -1,5 +1,7 @@
 package mvcc
 
+import "quorate.dev/quorate/ids"
+
 // garbage lists what future compactions remove, in the order in which it becomes removable.
 //
 // A version with a value is needed at revisions below that of its successor, so it goes with a compaction at or above its
@@ -12,6 +14,7 @@ type garbage struct {
 	// superseded are the versions that were pushed down since the last publication. They keep their bytes until the engine
 	// has them.
 	superseded []versionID
+	forgotten  ids.Revision // see canary.GraveForgotten
 }
 
 // grave is a version and its key. Both are there until the grave is popped: what follows a version is pushed and popped after

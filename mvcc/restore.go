@@ -115,7 +115,8 @@ func (l *loader) index(key []byte, rec *recordOf) {
 	s.stats.RetainedBytes += v.size()
 	h := s.table.hash(textOf(key))
 	e := s.table.lookup(textOf(key), h)
-	if e == 0 {
+	first := e == 0
+	if first {
 		e = s.data.newEntry(key, id)
 		s.table.insert(e, h)
 		l.entries = append(l.entries, e)
@@ -125,6 +126,9 @@ func (l *loader) index(key []byte, rec *recordOf) {
 			s.garbage.versions.push(grave{e, id})
 		}
 		s.data.push(at, id)
+	}
+	if canary.On(canary.GraveForgotten) && first && v.tombstone() && v.main == s.compacted {
+		s.garbage.forgotten = v.main
 	}
 	if v.tombstone() {
 		s.garbage.tombstones.push(grave{e, id})

@@ -12,6 +12,7 @@ import (
 
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/storage"
 )
@@ -195,6 +196,9 @@ func (a *applier) machine() bool {
 		a.waiters = make([]command.Waiter, n, 2*n)
 	}
 	a.results, a.waiters = a.results[:n], a.waiters[:n]
+	if canary.On(canary.TxnReadsDropped) {
+		a.dropReads()
+	}
 	began := h.cfg.Clock.Now()
 	if err := h.cfg.Machine.Apply(a.cmds, a.results); err != nil {
 		h.fail(fmt.Errorf("node: entries %d to %d could not be applied: %w", first.Index, last.Index, err))

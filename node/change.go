@@ -147,6 +147,7 @@ type changing struct {
 	// While this member leads: raft takes no change before it has applied up to here. Not known yet while open is set.
 	changeAfter uint64
 	open        bool
+	behind      int // messages for the applier that wait until the log has synced
 	parking
 }
 
@@ -212,6 +213,28 @@ func (l *loop) stepChange(c *heldChange) bool {
 	}
 	l.open = leads
 	return !leads || m.GetEntries()[0].GetType() == raftpb.EntryConfChange
+}
+
+// giveDurable has committed entries applied, a change of members only when this member will know even after a loss of power that it is
+// committed. Otherwise the last two voters could part without it: the one that was removed is gone, and the other one, started
+// again, would need its vote to find out. For anything else the commit index need not be durable.
+func (l *loop) giveDurable(m *raftpb.Message) {
+	isChange := func(e *raftpb.Entry) bool { return e.GetType() == raftpb.EntryConfChange }
+	if l.behind == 0 && !slices.ContainsFunc(m.GetEntries(), isChange) {
+		l.give(m)
+		return
+	}
+	l.behind++ // what follows does not overtake it
+	l.appending++
+	l.syncs = true
+	l.h.appends.put(&raftpb.Message{Type: raftpb.MsgStorageAppend.Enum(), Responses: []*raftpb.Message{m}})
+}
+
+// give has committed entries applied.
+func (l *loop) give(m *raftpb.Message) {
+	l.given = m.GetEntries()[len(m.GetEntries())-1].GetIndex()
+	l.h.applies.put(m)
+	l.applies = true
 }
 
 // noteAppended takes the index from which on raft takes the next change.

@@ -214,3 +214,60 @@ func TestRemovedMemberRefuses(t *testing.T) {
 	require.ErrorIs(t, <-got, fault.Stopped)
 	require.NoError(t, gone.host.Err())
 }
+
+// TestChangeIsAppliedWhenItsCommitIsDurable: no member acts on a change of members before a loss of power would leave it knowing that
+// the change is committed.
+func TestChangeIsAppliedWhenItsCommitIsDurable(t *testing.T) {
+	n, leader, others := group(t)
+	all := append([]*member{leader}, others...)
+	seen := make(chan ids.MemberID, 16)
+	for _, m := range all {
+		m.machine.mu.Lock()
+		m.machine.refuse = func(c command.Command) error {
+			m.log.mu.Lock()
+			defer m.log.mu.Unlock()
+			if c.Kind == command.ConfChange && m.log.durable.GetCommit() < uint64(c.Index) {
+				t.Errorf("member %v applies the change of entry %d, and its log says durably that %d are committed", m.id(), c.Index, m.log.durable.GetCommit())
+			}
+			if c.Kind == command.ConfChange {
+				seen <- m.id()
+			}
+			return nil
+		}
+		m.machine.mu.Unlock()
+	}
+	first := leader.put("before")
+	require.NoError(t, n.get(t, all, others[0].change(raftpb.ConfChangeRemoveNode, others[1].id())).Err)
+	require.NoError(t, n.get(t, all, first).Err)
+	n.tickAll(t, all, func() bool { return len(seen) == len(all) })
+	require.NoError(t, n.get(t, all[:2], leader.put("after")).Err)
+}
+
+// TestLearnerIsAheadOfItsLeader: the only voter applies late, so that a learner has applied, and may have acknowledged as a voter, what a
+// read at the leader must see.
+func TestLearnerIsAheadOfItsLeader(t *testing.T) {
+	n := &network{members: map[ids.MemberID]*node.Host{}, cut: map[ids.MemberID]bool{}}
+	leader := newMember(t)
+	leader.start(func(c *node.Config) { c.Transport = port{n, self} }).lead()
+	n.members[self] = leader.host
+	require.NoError(t, n.get(t, []*member{leader}, leader.change(raftpb.ConfChangeAddLearnerNode, 4)).Err)
+	learner := n.joins(t, 4)
+	all := []*member{leader, learner}
+	n.tickAll(t, all, func() bool { return learner.host.Status().Applied == leader.host.Status().Committed })
+	leader.machine.setGate(newGate(0))
+	before := leader.host.Status().Applied
+	promoted := learner.change(raftpb.ConfChangeAddNode, 4)
+	require.NoError(t, n.get(t, all, promoted).Err)
+	require.NoError(t, n.get(t, all, learner.put("acknowledged by the new voter")).Err)
+	require.Equal(t, before, leader.host.Status().Applied)
+	read := make(chan ids.Index, 1)
+	leader.host.Read(func(err error) {
+		if err == nil {
+			read <- leader.host.Status().Applied
+		}
+		close(read)
+	})
+	leader.machine.setGate(nil).open()
+	n.tickAll(t, all, func() bool { return len(read) > 0 })
+	require.GreaterOrEqual(t, <-read, before+2)
+}

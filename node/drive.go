@@ -1,5 +1,7 @@
 package node
 
+import "go.etcd.io/raft/v3/raftpb"
+
 // Driver is a host without goroutines: somebody else takes each of its steps, one after the other. That is how a simulator
 // runs many members on one goroutine, in an order that it chooses. The steps are those of the host's own goroutines.
 //
@@ -29,6 +31,13 @@ func (d *Driver) Tick() {
 	if !d.over() {
 		d.parts.loop.take(true)
 	}
+}
+
+// ConfState is the group as raft works with it, in memory that must not be changed.
+func (d *Driver) ConfState() *raftpb.ConfState {
+	d.parts.loop.mu.Lock()
+	defer d.parts.loop.mu.Unlock()
+	return d.parts.loop.conf
 }
 
 // Wants says which steps have something to do.

@@ -207,6 +207,11 @@ func (l *loop) handle(e event) {
 		l.publish()
 	}
 	for _, m := range e.messages {
+		if m.GetTo() == raft.LocalApplyThread {
+			l.behind--
+			l.give(m)
+			continue
+		}
 		if m.GetTo() != *l.self {
 			l.h.cfg.Transport.Send([]*raftpb.Message{m})
 			continue
@@ -306,8 +311,11 @@ func (l *loop) propose(all bool) {
 
 // step proposes one chunk and reports whether raft took it. It does not while there is no leader, or while the leadership is
 // being handed over; then the chunk is proposed again at every turn until its waiters time out. What raft took and then lost
-// comes back through reissue.
+// comes back through reissue. A chunk that is void is answered here.
 func (l *loop) step(c *chunk) bool {
+	if l.void(c) {
+		return true
+	}
 	if l.lead == raft.None {
 		return false
 	}
@@ -367,9 +375,7 @@ func (l *loop) ready() {
 			}
 			l.h.appends.put(m)
 		case raft.LocalApplyThread:
-			l.given = m.GetEntries()[len(m.GetEntries())-1].GetIndex()
-			l.h.applies.put(m)
-			l.applies = true
+			l.giveDurable(m)
 		default:
 			if m.GetType() == raftpb.MsgSnap {
 				l.sendSnapshot(m)
@@ -405,7 +411,7 @@ func withAppend(messages []*raftpb.Message) (asks []*raftpb.Message) {
 func (l *loop) publish() {
 	self := l.role == raft.StateLeader
 	var sole uint64
-	if self && l.sole() {
+	if self && l.sole() && len(l.conf.GetLearners()) == 0 {
 		sole = l.term
 	}
 	l.h.gauges.sole.Store(sole)

@@ -28,14 +28,14 @@ type Message = interface {
 // timeout, and an error that wraps fault.Stopped when the host has stopped or failed. After a timeout or a stop the command
 // may still take effect.
 func (h *Host) Propose(kind command.Kind, body []byte, w command.Waiter) {
-	if err := h.propose(kind, body, nil, w); err != nil {
+	if err := h.propose(0, kind, body, nil, w); err != nil {
 		h.refuse(w, err)
 	}
 }
 
 // ProposeMessage is Propose for a message that is not yet encoded.
 func (h *Host) ProposeMessage(kind command.Kind, m Message, w command.Waiter) {
-	if err := h.propose(kind, nil, m, w); err != nil {
+	if err := h.propose(0, kind, nil, m, w); err != nil {
 		h.refuse(w, err)
 	}
 }
@@ -45,8 +45,8 @@ func (h *Host) refuse(w command.Waiter, err error) {
 	w.Complete(&command.Result{Err: err})
 }
 
-// propose checks the bounds and adds the command to the open chunk.
-func (h *Host) propose(kind command.Kind, body []byte, m Message, w command.Waiter) error {
+// propose checks the bounds and adds the command to the open chunk. bound is the term of which it must become an entry, 0 for any.
+func (h *Host) propose(bound uint64, kind command.Kind, body []byte, m Message, w command.Waiter) error {
 	if len(body) > h.cfg.MaxRequestBytes || (m != nil && m.Size() > h.cfg.MaxRequestBytes) {
 		return fault.RequestTooLarge
 	}
@@ -67,7 +67,7 @@ func (h *Host) propose(kind command.Kind, body []byte, m Message, w command.Wait
 		p.scratch = m.Append(p.scratch[:0])
 		body = p.scratch
 	}
-	c := p.open
+	c := p.openFor(bound)
 	before := len(c.arena)
 	p.next++
 	c.arena = command.AppendEntry(c.arena, p.next, kind, body)
@@ -119,6 +119,7 @@ type chunk struct {
 	arena []byte // the entries' data, one after the other
 	items []item // whose sizes split arena
 	term  uint64 // of raft when it was given the chunk
+	bound uint64 // the term in which alone it may be proposed, 0 for any
 	lent  bool   // a message to the leader lies in arena
 }
 
@@ -246,7 +247,7 @@ type gauges struct {
 	applied      atomic.Uint64 // index
 	appliedBytes atomic.Int64  // data applied since the start
 	own          atomic.Uint64 // term of the last entry applied
-	sole         atomic.Uint64 // the term while this member leads and is the only voter, else 0
+	sole         atomic.Uint64 // the term while this member leads and is the only member, else 0
 	leader       atomic.Pointer[leaderState]
 
 	leaderChanges atomic.Uint64

@@ -16,15 +16,16 @@ import (
 )
 
 // Read calls f when a read of the machine's state is linearizable: everything that was acknowledged before the call of Read
-// is applied. While this member leads a group of which it is the only voter that is at once, on the caller's goroutine and
+// is applied. While this member leads a group of which it is the only member that is at once, on the caller's goroutine and
 // without a lock. Else all reads that wait share one round of raft's read index, and f is called on another goroutine, which
 // it must not block.
 //
 // f gets nil, or fault.Timeout when no leader confirmed the read within the request timeout, fault.TooManyRequests when too
 // many reads wait, or an error that wraps fault.Stopped. It is called exactly once.
 func (h *Host) Read(f func(error)) {
-	// Only a new voter or the end of this process can end a sole voter's leadership, and nobody else can acknowledge
-	// anything meanwhile. But entries of an earlier run may have been acknowledged and not applied since the restart: they
+	// Only a new voter or the end of this process can end an only member's leadership, and nobody else can acknowledge
+	// anything meanwhile. (A learner could: it may have applied before its leader that it is a voter now, and what came then.)
+	// But entries of an earlier run may have been acknowledged and not applied since the restart: they
 	// are before the first entry of the current term.
 	if term := h.gauges.sole.Load(); term != 0 && h.gauges.own.Load() >= term && !h.failed() {
 		f(nil)
@@ -161,8 +162,8 @@ func (l *loop) serveReads() {
 		}
 		return // else the applier has the loop come back when it has got there
 	}
-	if l.lead == raft.None {
-		return
+	if l.lead == raft.None || l.role == raft.StateLeader && l.sole() && h.gauges.own.Load() < l.term {
+		return // raft answers an only voter with what it knows to be committed, which is not all of it before
 	}
 	if canary.On(canary.StaleReads) && l.role == raft.StateLeader {
 		for _, w := range h.reads.remove(math.MaxInt64) {

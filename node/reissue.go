@@ -56,6 +56,10 @@ func (l *loop) reissue(term uint64) {
 			lost = append(lost, c)
 			continue
 		}
+		if c.bound != 0 && !canary.On(canary.RevokeLate) {
+			l.disown(c)
+			continue
+		}
 		if c = l.h.registry.unanswered(c); len(c.items) > 0 {
 			l.h.gauges.reissued.Add(uint64(len(c.items)))
 			lost = append(lost, c)

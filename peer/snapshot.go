@@ -25,8 +25,8 @@ import (
 
 // Snapshots is where snapshots for others come from and those of others go; *snapshot.Depot implements it.
 type Snapshots interface {
-	// Take describes a snapshot that covers at least the entry least.
-	Take(least ids.Index) (manifest []byte, meta *raftpb.SnapshotMetadata, err error)
+	// Take describes a snapshot for a member that covers at least the entry least.
+	Take(least ids.Index, to ids.MemberID) (manifest []byte, meta *raftpb.SnapshotMetadata, err error)
 	// Serve writes a file of a snapshot from an offset on. What is not there is fs.ErrNotExist.
 	Serve(w io.Writer, name, file string, from int64) error
 	// Receive takes in a snapshot and returns when it is whole and durable.
@@ -62,7 +62,7 @@ func (t *Transport) SendSnapshot(m *raftpb.Message, done func(error)) {
 }
 
 func (r *remote) sendSnapshot(m *raftpb.Message) error {
-	manifest, meta, err := r.t.cfg.Snapshots.Take(ids.Index(m.GetSnapshot().GetMetadata().GetIndex()))
+	manifest, meta, err := r.t.cfg.Snapshots.Take(ids.Index(m.GetSnapshot().GetMetadata().GetIndex()), r.id)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,11 @@ func (p proposer) ProposeMessage(kind command.Kind, m leader.Message, w command.
 	p.core.host.ProposeMessage(kind, m, w)
 }
 
+// ProposeInTerm implements leader.Proposer.
+func (p proposer) ProposeInTerm(term ids.Term, kind command.Kind, m leader.Message, w command.Waiter) {
+	p.core.host.ProposeInTerm(term, kind, m, w)
+}
+
 // dutyState is what the duties look at.
 type dutyState struct{ machine *state.Machine }
 

@@ -49,7 +49,7 @@ func (s *Server) serveHeal(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	manifest, meta, err := s.core.peers.depot.Take(s.core.machine.View().Applied)
+	manifest, meta, err := s.core.peers.depot.Take(s.core.machine.View().Applied, 0)
 	var answer []byte
 	if err == nil {
 		answer, err = proto.Marshal(&raftpb.Snapshot{Data: manifest, Metadata: meta})

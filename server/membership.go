@@ -26,8 +26,12 @@ import (
 const (
 	pathPromote  = "/members/promote/"
 	learnerReady = 0.9 // share of the leader's log that a learner must have to become a voter
-	// partingTime is how long a member that was removed goes on, and how long others still talk to it, so that all hear of it.
+	// partingTime is how long others still talk to a member that was removed, so that it hears of it.
 	partingTime = time.Second
+	// partingLimit is how long a member that was removed goes on when none of the others tells it to go. It may have heard of its
+	// removal from a leader that has died since, before that knew durably that it is committed, and of two voters the one that stays
+	// needs the vote of the other one then.
+	partingLimit = time.Minute
 
 	promoteCalls = 16                    // promotions that this member asks the leader for at the same time
 	promoteRetry = 50 * time.Millisecond // between two attempts to ask the leader
@@ -225,13 +229,17 @@ func (p *peers) part(id ids.MemberID) {
 		defer cancel()
 		go func() { _ = calls.Shutdown(ctx) }()
 	}
-	t := clock.Real().NewTimer(partingTime)
+	own, patience := id == p.s.core.identity.member, partingTime
+	if own {
+		patience = partingLimit
+	}
+	t := clock.Real().NewTimer(patience)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-p.s.ending:
+	case <-p.s.ending: // also when another member says that this one was removed
 	}
-	if id == p.s.core.identity.member {
+	if own {
 		p.s.fail(peer.ErrRemoved)
 		return
 	}

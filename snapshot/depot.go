@@ -50,6 +50,10 @@ const (
 	keptTime = 10 * time.Minute // one that nobody asks for any more is removed
 )
 
+// wholeMost is how many of the snapshots that were received whole stay when another one comes in. Whoever received one may be about to
+// install it.
+const wholeMost = 2
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Manifest describes a snapshot.
@@ -136,6 +140,9 @@ type Depot struct {
 	kept   []*kept // oldest first
 	making sync.Mutex
 	taking sync.Mutex // held while a snapshot is received
+	whole  []string   // names of the last snapshots that were received whole; taking guards it
+
+	announced []string // see canary.SnapshotGone
 }
 
 // kept is a checkpoint for others.
@@ -175,37 +182,46 @@ func (d *Depot) path(parts ...string) string {
 	return d.o.FS.PathJoin(append([]string{d.o.Dir}, parts...)...)
 }
 
-// Take returns the manifest, encoded, and the position of a snapshot that covers at least the entry least, which somebody will
-// ask for soon. It makes a checkpoint if none of those it keeps does.
-func (d *Depot) Take(least ids.Index) ([]byte, *raftpb.SnapshotMetadata, error) {
+// Take returns the manifest, encoded, and the position of a snapshot that covers at least the entry least, which the member to will
+// ask for soon. It makes a checkpoint if none of those it keeps will do. One from before the member joined does not: raft there takes
+// no snapshot of a group that it does not belong to. 0 stands for whoever asks.
+func (d *Depot) Take(least ids.Index, to ids.MemberID) ([]byte, *raftpb.SnapshotMetadata, error) {
 	d.making.Lock() // who comes meanwhile gets the same one
 	defer d.making.Unlock()
 	d.Expire()
-	if k := d.newest(least); k != nil {
+	if k := d.newest(least, to); k != nil {
 		return k.encoded, k.meta, nil
 	}
 	k, err := d.make()
 	if err != nil {
 		return nil, nil, err
 	}
-	d.mu.Lock()
-	d.kept = append(d.kept, k)
-	d.mu.Unlock()
+	if k != d.newest(0, 0) {
+		d.mu.Lock()
+		d.kept = append(d.kept, k)
+		d.mu.Unlock()
+	}
 	d.Expire()
 	return k.encoded, k.meta, nil
 }
 
-func (d *Depot) newest(least ids.Index) *kept {
+func (d *Depot) newest(least ids.Index, to ids.MemberID) *kept {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n := len(d.kept); n > 0 && d.kept[n-1].manifest.Index >= least {
+	if n := len(d.kept); n > 0 && d.kept[n-1].manifest.Index >= least && (to == 0 || d.kept[n-1].names(to)) {
 		d.kept[n-1].used = d.o.Clock.Now()
 		return d.kept[n-1]
 	}
 	return nil
 }
 
-// make makes a checkpoint and its manifest.
+// names reports whether a member belongs to the group as the snapshot has it.
+func (k *kept) names(id ids.MemberID) bool {
+	group := k.meta.GetConfState()
+	return slices.Contains(group.GetVoters(), uint64(id)) || slices.Contains(group.GetLearners(), uint64(id))
+}
+
+// make makes a checkpoint and its manifest. Where nothing was applied since the newest that is kept, it is that one.
 func (d *Depot) make() (*kept, error) {
 	const making = "making"
 	dir := d.path(keptDir, making)
@@ -222,6 +238,9 @@ func (d *Depot) make() (*kept, error) {
 	k := &kept{meta: meta, used: d.o.Clock.Now()}
 	k.manifest.Index, k.manifest.Term = ids.Index(meta.GetIndex()), ids.Term(meta.GetTerm())
 	k.manifest.Name = nameOf(k.manifest.Index, k.manifest.Term)
+	if same := d.newest(k.manifest.Index, 0); same != nil { // somebody may be reading it
+		return same, d.o.FS.RemoveAll(dir)
+	}
 	if k.manifest.Files, err = d.files(dir); err != nil {
 		return nil, err
 	}

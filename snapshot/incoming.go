@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/internal/disk"
 )
 
@@ -34,9 +35,27 @@ func (d *Depot) Receive(ctx context.Context, manifest []byte, fetch Fetch) error
 	if err != nil {
 		return err
 	}
-	if err := d.clear(func(name string) bool { return name == m.Name }); err != nil { // the newest one is what is needed
+	if err := d.clear(func(name string) bool { return name == m.Name || d.awaited(name) }); err != nil {
 		return err
 	}
+	if canary.On(canary.SnapshotGone) {
+		d.announced = append(d.announced, m.Name)
+	}
+	if err := d.receive(ctx, m, manifest, fetch); err != nil {
+		return err
+	}
+	d.whole = append(slices.DeleteFunc(d.whole, func(name string) bool { return name == m.Name }), m.Name)
+	d.whole = d.whole[max(0, len(d.whole)-wholeMost):]
+	return nil
+}
+
+// awaited reports whether a snapshot was received whole since the start, and lately: raft may know of it, and want it installed.
+// Another leader may announce its own before that has happened. Parts of older ones are of no use.
+func (d *Depot) awaited(name string) bool {
+	return slices.Contains(d.whole, name)
+}
+
+func (d *Depot) receive(ctx context.Context, m *Manifest, manifest []byte, fetch Fetch) error {
 	dir := d.path(incomingDir, m.Name)
 	if _, err := d.o.FS.Stat(d.o.FS.PathJoin(dir, manifestTo)); err == nil {
 		return nil // whole since an earlier time
@@ -182,6 +201,13 @@ func (d *Depot) writeManifest(dir string, manifest []byte) error {
 func (d *Depot) Install(meta *raftpb.SnapshotMetadata) error {
 	name := nameOf(ids.Index(meta.GetIndex()), ids.Term(meta.GetTerm()))
 	from := d.path(incomingDir, name)
+	if canary.On(canary.SnapshotGone) && len(d.announced) > 0 {
+		// Whoever makes the newest durable removes the files of those announced before. There, one that waits for its installation is
+		// hit when another follows; here raft's answers wait for the installation, so that none does, but for the same one again.
+		for _, older := range d.announced[:len(d.announced)-1] {
+			_ = d.o.FS.RemoveAll(d.path(incomingDir, older))
+		}
+	}
 	if _, err := d.o.FS.Stat(d.o.FS.PathJoin(from, manifestTo)); err != nil {
 		return fmt.Errorf("snapshot: %s is to be installed and was not received: %w", name, err)
 	}
@@ -227,6 +253,12 @@ func Swap(files vfs.FS, dir, store string) error {
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot: %w", err)
+	}
+	if canary.On(canary.StoreBack) {
+		// As if the defragmentation of the process that took the snapshot in had ended after it.
+		if _, err := files.Stat(store + ".defragmented"); err == nil {
+			_ = errors.Join(files.RemoveAll(store), files.Rename(store+".defragmented", store))
+		}
 	}
 	// The manifest goes last: as long as it is there, all of this is repeated.
 	if err := errors.Join(files.RemoveAll(old), files.Remove(files.PathJoin(install, manifestTo)), disk.SyncDir(files, install)); err != nil {

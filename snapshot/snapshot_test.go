@@ -73,14 +73,15 @@ type sender struct {
 	files vfs.FS
 	clock *clock.Manual
 	index uint64
+	group []uint64 // who belongs to it
 }
 
 func newSender(t *testing.T) *sender {
-	s := &sender{files: vfs.NewMem(), clock: clock.NewManual(time.Unix(1e9, 0)), index: 100}
+	s := &sender{files: vfs.NewMem(), clock: clock.NewManual(time.Unix(1e9, 0)), index: 100, group: []uint64{7}}
 	var err error
 	s.Depot, err = snapshot.New(snapshot.Options{FS: s.files, Dir: "data", Clock: s.clock, Checkpoint: func(dir string) (*raftpb.SnapshotMetadata, error) {
 		write(t, s.files, dir, content(s.index))
-		return &raftpb.SnapshotMetadata{Index: proto.Uint64(s.index), Term: proto.Uint64(3)}, nil
+		return &raftpb.SnapshotMetadata{Index: proto.Uint64(s.index), Term: proto.Uint64(3), ConfState: &raftpb.ConfState{Voters: s.group[:1], Learners: s.group[1:]}}, nil
 	}})
 	require.NoError(t, err)
 	return s
@@ -104,7 +105,7 @@ func newReceiver(t *testing.T, files vfs.FS) *snapshot.Depot {
 // TestWholeWay takes a snapshot over and puts it in the place of the store.
 func TestWholeWay(t *testing.T) {
 	s := newSender(t)
-	manifest, meta, err := s.Take(50)
+	manifest, meta, err := s.Take(50, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	write(t, files, "data/store", map[string][]byte{"old": []byte("old")})
@@ -129,21 +130,42 @@ func TestWholeWay(t *testing.T) {
 	require.ElementsMatch(t, []string{"incoming", "store"}, names)
 }
 
+// TestNewcomer: a checkpoint from before a member joined is of no use to it, and others go on with theirs.
+func TestNewcomer(t *testing.T) {
+	s := newSender(t)
+	first, _, err := s.Take(50, 7)
+	require.NoError(t, err)
+	s.index, s.group = 101, []uint64{7, 8}
+	same, _, err := s.Take(50, 7)
+	require.NoError(t, err)
+	require.Equal(t, first, same)
+	_, meta, err := s.Take(50, 8)
+	require.NoError(t, err)
+	require.EqualValues(t, 101, meta.GetIndex())
+	require.Equal(t, []uint64{8}, meta.GetConfState().GetLearners())
+	again, _, err := s.Take(50, 9)
+	require.NoError(t, err)
+	second, _, err := s.Take(50, 8)
+	require.NoError(t, err)
+	require.Equal(t, second, again, "nothing was applied since: there is none that has it")
+	require.NoError(t, s.Serve(io.Discard, "0000000000000064-0000000000000003", "CURRENT", 0), "who fetches the first goes on")
+}
+
 // TestKept checks which checkpoints are made and kept.
 func TestKept(t *testing.T) {
 	s := newSender(t)
-	first, _, err := s.Take(50)
+	first, _, err := s.Take(50, 0)
 	require.NoError(t, err)
 	s.index = 200
-	same, meta, err := s.Take(100)
+	same, meta, err := s.Take(100, 0)
 	require.NoError(t, err)
 	require.Equal(t, first, same, "one that is new enough is used again")
 	require.EqualValues(t, 100, meta.GetIndex())
-	_, meta, err = s.Take(101)
+	_, meta, err = s.Take(101, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 200, meta.GetIndex())
 	s.index = 300
-	_, _, err = s.Take(201)
+	_, _, err = s.Take(201, 0)
 	require.NoError(t, err)
 	require.ErrorIs(t, s.Serve(io.Discard, "0000000000000064-0000000000000003", "CURRENT", 0), fs.ErrNotExist, "the oldest of three")
 	require.NoError(t, s.Serve(io.Discard, "00000000000000c8-0000000000000003", "CURRENT", 0))
@@ -157,7 +179,7 @@ func TestKept(t *testing.T) {
 		file string
 		from int64
 	}{{"../store/CURRENT", 0}, {"CURRENT", -1}, {"CURRENT", 1000}, {"none", 0}} {
-		_, _, err = s.Take(300)
+		_, _, err = s.Take(300, 0)
 		require.NoError(t, err)
 		require.ErrorIs(t, s.Serve(io.Discard, "000000000000012c-0000000000000003", bad.file, bad.from), fs.ErrNotExist)
 	}
@@ -190,7 +212,7 @@ func (b *broken) fetch(ctx context.Context, name, file string, from int64) (io.R
 // TestResume breaks the connection again and again, and restarts the receiver between: what has arrived is not sent again.
 func TestResume(t *testing.T) {
 	s := newSender(t)
-	manifest, meta, err := s.Take(1)
+	manifest, meta, err := s.Take(1, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	var asked []string
@@ -246,7 +268,7 @@ func TestResumeAtAnotherMember(t *testing.T) {
 // TestOldIsRemoved checks that a start removes what was received and is older than the store.
 func TestOldIsRemoved(t *testing.T) {
 	s := newSender(t)
-	manifest, _, err := s.Take(1)
+	manifest, _, err := s.Take(1, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	require.NoError(t, newReceiver(t, files).Receive(t.Context(), manifest, s.fetch))
@@ -265,13 +287,13 @@ func TestOldIsRemoved(t *testing.T) {
 // TestNewerReplacesOlder checks that what was received of another snapshot goes.
 func TestNewerReplacesOlder(t *testing.T) {
 	s := newSender(t)
-	older, _, err := s.Take(1)
+	older, _, err := s.Take(1, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	d := newReceiver(t, files)
 	require.Error(t, d.Receive(t.Context(), older, (&broken{s: s, left: 500_000}).fetch))
 	s.index = 200
-	newer, _, err := s.Take(150)
+	newer, _, err := s.Take(150, 0)
 	require.NoError(t, err)
 	require.NoError(t, d.Receive(t.Context(), newer, s.fetch))
 	names, err := files.List("data/incoming")
@@ -279,10 +301,38 @@ func TestNewerReplacesOlder(t *testing.T) {
 	require.Equal(t, []string{"00000000000000c8-0000000000000003"}, names)
 }
 
+// TestNewerLeavesWhole checks that a snapshot that was received whole can be installed although others come in meanwhile, and that
+// they do not pile up.
+func TestNewerLeavesWhole(t *testing.T) {
+	s := newSender(t)
+	first, meta, err := s.Take(1)
+	require.NoError(t, err)
+	files := vfs.NewMem()
+	d := newReceiver(t, files)
+	require.NoError(t, d.Receive(t.Context(), first, s.fetch))
+	s.index = 200
+	second, _, err := s.Take(150)
+	require.NoError(t, err)
+	require.Error(t, d.Receive(t.Context(), second, (&broken{s: s, left: 500_000}).fetch))
+	require.NoError(t, d.Receive(t.Context(), second, s.fetch))
+	require.NoError(t, d.Install(meta))
+	m, err := snapshot.Pending(files, "data")
+	require.NoError(t, err)
+	require.EqualValues(t, 100, m.Index)
+	for s.index = 300; s.index < 1000; s.index += 100 {
+		next, _, err := s.Take(ids.Index(s.index))
+		require.NoError(t, err)
+		require.NoError(t, d.Receive(t.Context(), next, s.fetch))
+	}
+	names, err := files.List("data/incoming")
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(names), 3)
+}
+
 // TestDamage changes bytes on the way and on the disk of the receiver.
 func TestDamage(t *testing.T) {
 	s := newSender(t)
-	manifest, _, err := s.Take(1)
+	manifest, _, err := s.Take(1, 0)
 	require.NoError(t, err)
 	flip := func(at int) snapshot.Fetch {
 		return func(ctx context.Context, name, file string, from int64) (io.ReadCloser, error) {
@@ -362,7 +412,7 @@ func (c crashAt) OpenDir(name string) (vfs.File, error) {
 // carries it out, and whether it does never depends on half of it.
 func TestInstallSurvivesCrashes(t *testing.T) {
 	s := newSender(t)
-	manifest, meta, err := s.Take(1)
+	manifest, meta, err := s.Take(1, 0)
 	require.NoError(t, err)
 	for step := 0; ; step++ {
 		mem := vfs.NewCrashableMem()

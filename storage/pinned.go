@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"quorate.dev/quorate/internal/canary"
 )
 
 // A pinned engine does nothing of its own accord, so that a simulation of a member is the same each time it is run: it flushes
@@ -104,6 +106,11 @@ func (e *Engine) Settle() error {
 	if err != nil {
 		e.health.fail(err) // the goroutine of the compaction reports it too, a little later
 		return e.health.Err()
+	}
+	if canary.On(canary.StoreBack) {
+		copied := e.dir + ".defragmented"
+		_ = e.fence.FS.RemoveAll(copied)
+		return e.Checkpoint(copied) // snapshot.Swap finds it
 	}
 	return nil
 }

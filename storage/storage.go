@@ -28,6 +28,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/internal/disk"
 )
@@ -115,6 +116,9 @@ func Open(dir string, o Options) (*Engine, error) {
 	}
 	if err := checkPinned(o); err != nil {
 		return nil, err
+	}
+	if canary.On(canary.StoreBack) {
+		_ = o.FS.RemoveAll(dir + ".defragmented") // of an earlier process
 	}
 	if !o.ReadOnly {
 		if err := disk.MakeDir(o.FS, dir); err != nil {

@@ -18,13 +18,13 @@ var mayImport = map[string][]string{
 	"member":  {"ids", "fault", "storage"},
 	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant", "internal/canary"},
 
-	"storage":         {"ids", "internal/clock", "internal/disk"},
+	"storage":         {"ids", "internal/clock", "internal/disk", "internal/canary"},
 	"wal":             {"ids", "internal/disk", "internal/canary"},
 	"internal/etcddb": {"storage"},
 	"node":            {"ids", "command", "storage", "limits", "fault", "internal/clock", "internal/invariant", "internal/canary"},
 	"snapshot":        {"ids", "internal/clock", "internal/disk", "internal/canary"},
 	"peer":            {"ids", "limits", "snapshot", "internal/clock"},
-	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock"},
+	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock", "internal/canary"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
 	"audit": {"limits", "internal/clock"},

@@ -17,9 +17,13 @@ const (
 	EventTwice       Name = "17247"  // an event of a transaction comes twice
 	EventsDropped    Name = "17529"  // a reader that is slow loses events
 	RevisionBack     Name = "17780"  // a restart after a compaction takes the newest key that is left for the revision
+	SnapshotGone     Name = "18055"  // a snapshot that comes in takes away one that is about to be installed
 	DeleteLost       Name = "18089"  // a watch from a compacted revision is served without what is gone
+	TxnReadsDropped  Name = "18667"  // members that nobody waits at leave out the reads of a transaction, and so their refusal
+	GraveForgotten   Name = "19179"  // a restart forgets a deletion of which the values before it are gone already
 	FutureIgnored    Name = "20221"  // a watch from a future revision gets what comes before
 	FutureNotified   Name = "20221b" // a watch from a future revision is notified of what comes before
+	StoreBack        Name = "20271"  // a defragmentation puts the old store in the place of a snapshot that was installed meanwhile
 	ReadRoundReused  Name = "20418"  // a round of reads has the name of an earlier one
 
 	SkipSync       Name = "skip-sync"      // the log is never synced
@@ -34,4 +38,8 @@ const (
 	StaleReads     Name = "stale-reads"    // a leader reads without asking the others
 	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
 	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
+
+	LeaseEarly  Name = "lease-early"        // a leader lets a lease end although it was renewed
+	RenewalLost Name = "lease-renewal-lost" // a renewal leaves the checkpoint that was made before it
+	RevokeLate  Name = "lease-revoke-late"  // what a leader revokes when it leads no more is taken by the next
 )

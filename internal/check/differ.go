@@ -10,13 +10,15 @@ func differ(r Request, want, got Answer) string {
 	if got.Revision != want.Revision {
 		return fmt.Sprintf("it was answered with revision %d, which must be %d", got.Revision, want.Revision)
 	}
-	if r.Kind != Txn {
-		return differPart(r, want, got)
+	return differPart(r, want, got)
+}
+
+// differParts compares the answers to the requests of a transaction.
+func differParts(r Request, want, got Answer) string {
+	if got.Succeeded != want.Succeeded {
+		return fmt.Sprintf("its conditions were answered %t and are %t", got.Succeeded, want.Succeeded)
 	}
-	branch := r.Then
-	if !want.Succeeded {
-		branch = r.Else
-	}
+	branch := r.branch(want.Succeeded)
 	if len(got.Parts) != len(branch) {
 		return fmt.Sprintf("it has %d answers to %d requests", len(got.Parts), len(branch))
 	}
@@ -29,6 +31,9 @@ func differ(r Request, want, got Answer) string {
 }
 
 func differPart(r Request, want, got Answer) string {
+	if r.Kind == Txn {
+		return differParts(r, want, got)
+	}
 	if r.Kind != Range && r.Kind != Delete && r.Kind != Put {
 		return ""
 	}

@@ -82,25 +82,17 @@ func (d *durable) take(o *Operation) {
 // effects says why events are not what r does, and is empty if they are. Of a request without an answer (a is nil) it is
 // left open which branch was taken and how much a deletion found.
 func effects(r *Request, a *Answer, events []Event) string {
-	if r.Kind != Txn {
-		return consume([]Request{*r}, []*Answer{a}, events)
+	if a != nil {
+		requests, answers := leaves(r, a)
+		return consume(requests, answers, events)
 	}
-	if a == nil {
-		none := make([]*Answer, max(len(r.Then), len(r.Else)))
-		if why := consume(r.Then, none, events); why == "" || consume(r.Else, none, events) != "" {
-			return why
+	why := ""
+	for _, way := range ways([]Request{*r}) {
+		if why = consume(way, make([]*Answer, len(way)), events); why == "" {
+			return ""
 		}
-		return ""
 	}
-	branch := r.Then
-	if !a.Succeeded {
-		branch = r.Else
-	}
-	parts := make([]*Answer, len(branch))
-	for i := range min(len(parts), len(a.Parts)) {
-		parts[i] = &a.Parts[i]
-	}
-	return consume(branch, parts, events)
+	return why
 }
 
 // consume takes the events of each request in turn.

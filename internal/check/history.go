@@ -69,7 +69,7 @@ type Request struct {
 	Prev     bool      // Put, Delete: the answer holds what was there before
 	Stale    bool      // Range: serializable, so any revision that was current at some time will do
 	If       []Compare // Txn
-	Then     []Request // Txn: puts, deletes and ranges
+	Then     []Request // Txn: puts, deletes, ranges and transactions
 	Else     []Request // Txn
 }
 

@@ -43,6 +43,12 @@ func (o *LeaseOp) String() string {
 // Span is a stretch of time, From included, To not.
 type Span struct{ From, To int64 }
 
+// Leap is a jump ahead of the leader's clock.
+type Leap struct {
+	At int64
+	By int64 // how far
+}
+
 // LeaseRules are what a cluster promises of its leases. All but MinTTL and Drift are in the unit of instants.
 type LeaseRules struct {
 	Second     int64  // how many instants a second has
@@ -51,6 +57,7 @@ type LeaseRules struct {
 	Bound      int64  // a lease whose time is over is gone this much later at the latest, while one leader leads
 	Unanswered int64  // how long after its call a request without an answer may take effect
 	Drift      int64  // how wrong the members' clocks run, parts per million
+	Leaps      []Leap // a lease that had been renewed before one may end that much earlier
 	Stable     []Span // in each of them one and the same leader led throughout, and had taken over its leases
 	Doubtful   []Span // what was answered in them is not relied on: a member was held still and may have thought that it leads
 }
@@ -201,9 +208,19 @@ func (l *life) effect(o *LeaseOp) int64 {
 	return -1
 }
 
-// least and most are what the TTL may be on the clients' clock.
-func (l *life) least() int64 { return l.ttl - l.drift() }
-func (l *life) most() int64  { return l.ttl + l.drift() }
+// most is what the TTL may be at most on the clients' clock.
+func (l *life) most() int64 { return l.ttl + l.drift() }
+
+// least is the instant until which the renewal o promises the lease at least, as far as the clocks are known to have been right until end.
+func (l *life) least(o *LeaseOp, end int64) int64 {
+	until := o.Call + l.ttl - l.drift()
+	for _, j := range l.rules.Leaps {
+		if j.At >= o.Call && j.At <= end {
+			until -= j.By
+		}
+	}
+	return until
+}
 
 func (l *life) drift() int64 {
 	const million = 1_000_000
@@ -251,8 +268,8 @@ func (l *life) check() {
 // early finds a renewal whose promise the end of the lease has broken. A revocation that was called excuses the end.
 func (l *life) early(end *LeaseOp) {
 	for _, o := range l.ops {
-		if o.renews() && o.Call <= end.Return && o.Call+l.least() > end.Return && !l.doubtful(o) {
-			l.report.add("a lease that ended early", "%v: the %v promised it until %d, and nobody revoked it before", end, o, o.Call+l.least())
+		if o.renews() && o.Call <= end.Return && l.least(o, end.Return) > end.Return && !l.doubtful(o) {
+			l.report.add("a lease that ended early", "%v: the %v promised it until %d, and nobody revoked it before", end, o, l.least(o, end.Return))
 			return
 		}
 	}
@@ -298,16 +315,19 @@ func (l *life) remaining(i int, o *LeaseOp) {
 		l.report.add(rule, "%v: more than the %d s of its grant and an election timeout of %d", o, l.ttl/second, l.rules.Election)
 		return
 	}
+	if l.ttl == l.rules.seconds(Never) {
+		return // as good as forever
+	}
 	for _, s := range l.rules.Stable {
 		if o.Call < s.From || o.Return >= s.To {
 			continue
 		}
 		most := max(s.From+l.rules.Election, l.renewed(i)) + l.most() - o.Call
-		if l.rules.seconds(o.TTL) > most {
+		if o.TTL > 0 && l.rules.seconds(o.TTL) > most { // 0: it is over, and on its way out
 			l.report.add(rule, "%v: nothing renewed it after %d, so %d instants are the most that remain", o, l.renewed(i), most)
 		}
 		for _, before := range l.ops[:i] {
-			if least := before.Call + l.least() - o.Return; before.renews() && before.Return <= o.Call && !l.doubtful(before) && l.rules.seconds(o.TTL+1) <= least {
+			if least := l.least(before, o.Return) - o.Return; before.renews() && before.Return <= o.Call && !l.doubtful(before) && l.rules.seconds(o.TTL+1) <= least {
 				l.report.add(rule, "%v: after the %v, %d instants are the least that remain", o, before, least)
 				break
 			}
@@ -322,7 +342,7 @@ func (l *life) promised() []Span {
 		if !o.renews() || l.doubtful(o) {
 			continue
 		}
-		s := Span{o.Call, min(o.Call+l.least(), l.revoked)}
+		s := Span{o.Call, min(l.least(o, o.Call+l.ttl), l.revoked)}
 		if n := len(out); n > 0 && s.From <= out[n-1].To {
 			out[n-1].To = max(out[n-1].To, s.To)
 		} else if s.From < s.To {

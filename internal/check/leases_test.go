@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -72,6 +73,29 @@ func TestLeases(t *testing.T) {
 			rules.Drift = 1000
 			ops[5].Call, ops[5].Return = 18_995, 18_995
 			return slices.Delete(ops, 4, 5)
+		}},
+		{"gone early by a clock that leapt", "", "", func(ops []LeaseOp, rules *LeaseRules) []LeaseOp {
+			rules.Leaps = []Leap{{At: 9500, By: 3000}}
+			ops[5].Call, ops[5].Return = 16_000, 16_000
+			return slices.Delete(ops, 4, 5)
+		}},
+		{"gone earlier than by the clock that leapt", "a lease that ended early", "promised it until 16000", func(ops []LeaseOp, rules *LeaseRules) []LeaseOp {
+			rules.Leaps = []Leap{{At: 9500, By: 3000}}
+			ops[5].Call, ops[5].Return = 15_999, 15_999
+			return slices.Delete(ops, 4, 5)
+		}},
+		{"renewed after the clock leapt, and gone early", "a lease that ended early", "promised it until 19000", func(ops []LeaseOp, rules *LeaseRules) []LeaseOp {
+			rules.Leaps = []Leap{{At: 8999, By: 3000}}
+			ops[5].Call, ops[5].Return = 18_999, 18_999
+			return slices.Delete(ops, 4, 5)
+		}},
+		{"asked when it is over and not gone yet", "", "", func(ops []LeaseOp, _ *LeaseRules) []LeaseOp {
+			ops[4].Call, ops[4].Return = 19_400, 19_410
+			return ops
+		}},
+		{"as good as forever", "", "", func([]LeaseOp, *LeaseRules) []LeaseOp {
+			return []LeaseOp{{Act: LeaseGrant, Lease: 7, Call: 10, Return: 20, TTL: math.MaxInt64 / 100},
+				{Act: LeaseAsk, Lease: 7, Call: 30, Return: 40, TTL: math.MaxInt64/100 - 1, Granted: math.MaxInt64 / 100}}
 		}},
 		{"gone after a promise that cannot be relied on", "", "", func(ops []LeaseOp, rules *LeaseRules) []LeaseOp {
 			rules.Doubtful = []Span{{9010, 9011}}

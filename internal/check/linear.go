@@ -87,12 +87,8 @@ func writes(r Request, a Answer) bool {
 	case Delete:
 		return a.Count > 0
 	case Txn:
-		branch := r.Then
-		if !a.Succeeded {
-			branch = r.Else
-		}
-		for i, part := range branch {
-			if part.Kind == Put || part.Kind == Delete && i < len(a.Parts) && a.Parts[i].Count > 0 {
+		for i, part := range r.branch(a.Succeeded) {
+			if writes(part, *a.part(i)) {
 				return true
 			}
 		}

@@ -179,29 +179,11 @@ func compare[T int64 | string](a, b T) int {
 }
 
 func (w *writer) txn(r Request) Answer {
-	a := Answer{Succeeded: true}
-	for _, c := range r.If {
-		a.Succeeded = a.Succeeded && c.holds(w.keys)
+	path := w.decide(nil, &r)
+	if _, refusal := w.admit(&r, path); refusal != "" {
+		return Answer{Refusal: refusal}
 	}
-	branch := r.Then
-	if !a.Succeeded {
-		branch = r.Else
-	}
-	for _, part := range branch {
-		if part.Kind == Put && part.Lease != 0 && !w.alive(part.Lease) {
-			return Answer{Refusal: LeaseNotFound}
-		}
-	}
-	for _, part := range branch {
-		switch part.Kind {
-		case Put:
-			a.Parts = append(a.Parts, w.put(part))
-		case Delete:
-			a.Parts = append(a.Parts, w.delete(part))
-		default:
-			a.Parts = append(a.Parts, w.state.read(part))
-		}
-	}
+	a, _ := w.carryOut(&r, path)
 	return a
 }
 
@@ -294,7 +276,7 @@ func (s *state) refused(o *Operation) (*state, string) {
 			return nil, why
 		}
 		return s, ""
-	case refusal == Compacted && o.Request.Revision < s.doubt,
+	case refusal == Compacted && o.Request.Kind != Compact && o.Request.oldest() < s.doubt,
 		refusal == Compacted && o.Request.Kind == Compact && o.Request.Revision <= s.doubt:
 		return s, ""
 	case refusal == LeaseExists || refusal == Compacted || refusal == FutureRev:
@@ -305,10 +287,8 @@ func (s *state) refused(o *Operation) (*state, string) {
 
 // vanish ends the leases that a refused request names, if they hold no keys.
 func (s *state) vanish(r Request) (*state, string) {
-	named := []int64{r.Lease}
-	for _, part := range append(append([]Request(nil), r.Then...), r.Else...) {
-		named = append(named, part.Lease)
-	}
+	var named []int64
+	r.each(func(part *Request) { named = append(named, part.Lease) })
 	w := s.write()
 	found := false
 	for _, lease := range named {

@@ -18,12 +18,17 @@ type client struct {
 	asked   int              // counts requests; an answer to an earlier one is void
 	success time.Duration    // of its last answer
 	granted int64
-	compact int64 // a revision to compact up to when all watches have it
+	turn    func() // takes the place of a random request
+	compact int64  // a revision to compact up to when all watches have it
 }
 
 // begin asks, and goes on asking.
 func (c *client) begin() {
-	if c.w.quiet {
+	if c.turn != nil {
+		c.turn()
+		return
+	}
+	if c.w.resting() {
 		c.w.after(50*time.Millisecond, c.begin)
 		return
 	}
@@ -53,7 +58,7 @@ func (c *client) choose() check.Request {
 	case n < 60:
 		return check.Request{Kind: check.Range, Key: "k", End: "l", Stale: true}
 	case n < 64 && c.w.seen > 20:
-		return check.Request{Kind: check.Range, Key: "k", End: "l", Revision: c.w.seen - rng.Int64N(20)}
+		return check.Request{Kind: check.Range, Key: "k", End: "l", Revision: c.past()}
 	case n < 69:
 		return check.Request{Kind: check.Delete, Key: put.Key, Prev: put.Prev}
 	case n < 70:
@@ -80,26 +85,6 @@ func (c *client) choose() check.Request {
 	return put
 }
 
-// txn replaces two keys if the first is as this client saw it last, and reads otherwise.
-func (c *client) txn(put check.Request) check.Request {
-	rng := c.w.rng
-	put.Prev = false
-	cond := check.Compare{Key: put.Key, Target: check.ByMod, Relation: '=', Number: c.mods[put.Key]}
-	switch rng.IntN(4) {
-	case 0:
-		cond.Relation = '>'
-	case 1:
-		cond = check.Compare{Key: put.Key, Target: check.ByVersion, Relation: '<', Number: int64(rng.IntN(9))}
-	}
-	other := check.Request{Kind: check.Put, Key: put.Key + "+", Value: put.Value}
-	if rng.IntN(3) == 0 {
-		other = check.Request{Kind: check.Delete, Key: put.Key + "+"}
-	}
-	return check.Request{Kind: check.Txn, If: []check.Compare{cond},
-		Then: []check.Request{put, other, {Kind: check.Range, Key: put.Key, End: put.Key + "~"}},
-		Else: []check.Request{{Kind: check.Range, Key: put.Key}}}
-}
-
 // ask sends a request to a member and waits for the answer, for as long as a client does.
 func (c *client) ask(q check.Request) {
 	w := c.w
@@ -123,7 +108,7 @@ func (c *client) ask(q check.Request) {
 		return
 	}
 	w.after(d, func() {
-		if !m.up { // refused: it was never asked
+		if !m.serves(q.Kind == check.Range && q.Stale) { // refused: it was never asked
 			if c.asked == turn {
 				c.asked++
 				w.after(w.upTo(20*time.Millisecond), c.begin)
@@ -179,18 +164,11 @@ func (c *client) learn(o check.Operation) {
 	}
 	switch o.Request.Kind {
 	case check.Delete:
-		if o.Answer.Count > 0 && c.w.chance(6) { // compactions meet deletions, and restarts what they leave
+		if o.Answer.Count > 0 && (c.turn != nil || c.w.chance(6)) { // compactions meet deletions, and restarts what they leave
 			c.compact = o.Answer.Revision
 		}
 	case check.Compact:
-		for _, m := range c.w.members {
-			if c.w.chance(2) {
-				c.w.after(c.w.upTo(100*time.Millisecond), func() { c.w.flush(m) })
-			}
-			if !c.w.healed && c.w.chance(12) {
-				c.w.after(c.w.upTo(200*time.Millisecond), func() { m.kill(); c.w.revive(m) })
-			}
-		}
+		c.w.afterCompaction(o.Request.Revision)
 	case check.Put:
 		c.mods[o.Request.Key] = o.Answer.Revision
 	case check.Range:

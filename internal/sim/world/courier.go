@@ -27,7 +27,7 @@ func (c *courier) Send(m *raftpb.Message, done func(error)) {
 	w := c.m.w
 	to := ids.MemberID(m.GetTo())
 	finish := func(err error) { c.m.enter(c.life, func() { done(err) }) }
-	manifest, meta, err := c.m.depot.Take(ids.Index(m.GetSnapshot().GetMetadata().GetIndex()))
+	manifest, meta, err := c.m.depot.Take(ids.Index(m.GetSnapshot().GetMetadata().GetIndex()), to)
 	d, ok := w.net.passes(c.m.ID, to)
 	if err != nil || !ok {
 		w.after(d, func() { finish(errors.Join(err, errUnderWay)) })

@@ -8,8 +8,16 @@ import (
 	"quorate.dev/quorate/internal/sim/disk"
 )
 
+// trials are times in which faults come together, and what makes them show.
+type trials struct {
+	lull    lull
+	contest contest
+	viewers []*viewer
+}
+
 // faultNames are the faults that a seed chooses from.
-var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall", "slow"}
+var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall", "slow",
+	"leap", "suspend", "compact-at-head", "contest", "echo", "jam", "left-behind"}
 
 // nemesis does harm, and goes on doing so until the faulty time is over.
 func (w *World) nemesis() {
@@ -38,7 +46,10 @@ func (w *World) harm(kind string) {
 		m = w.leader()
 	}
 	w.trace.note(m.name, "%s", kind)
+	w.disturb()
 	switch kind {
+	case "leap", "suspend":
+		w.clockFault(kind, m)
 	case "kill", "kill-leader":
 		w.counts.Kills++
 		m.kill()
@@ -66,6 +77,16 @@ func (w *World) harm(kind string) {
 		m.enter(m.life, func() { m.drive.Host.TransferLeadership(to, func(error) {}) })
 	case "flush":
 		w.flush(m)
+	case "compact-at-head":
+		w.compactAtHead()
+	case "contest":
+		w.contestLeadership()
+	case "echo":
+		w.echoes(m)
+	case "left-behind":
+		w.leaveBehind(m)
+	case "jam":
+		w.jams(m)
 	case "slow":
 		m.slow = w.between(50*time.Millisecond, time.Second)
 		w.after(w.upTo(4*time.Second), func() { m.slow = 0 })
@@ -169,6 +190,7 @@ func (w *World) resume(m *Member, life int) {
 		return
 	}
 	m.paused = false
+	m.wake()
 	w.trace.note(m.name, "resumes")
 	waiting := m.waiting
 	m.waiting = nil

@@ -20,6 +20,7 @@ func (w *World) heal() {
 	w.trace.note("-", "no more faults")
 	w.healed = true
 	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
+	w.net.tails, w.lull = tails{jam: map[link]time.Duration{}}, lull{}
 	for _, m := range w.members {
 		m.mended()
 		m.disk.SetStalled(false)
@@ -32,6 +33,7 @@ func (w *World) heal() {
 		m.enter(m.life, func() {})
 	}
 	healed := w.now
+	w.calmFrom(w.now + 3*time.Second)
 	limit := healed + w.set.Calm
 	for !w.stopped && !w.served(healed) {
 		if w.now >= limit {
@@ -41,6 +43,7 @@ func (w *World) heal() {
 		w.run(w.now + 100*time.Millisecond)
 	}
 	w.quiet = true
+	w.linger()
 	limit = w.now + w.set.Calm
 	for !w.stopped && !w.settled() {
 		if w.now >= limit {
@@ -58,7 +61,7 @@ func (w *World) served(since time.Duration) bool {
 			return false
 		}
 	}
-	return true
+	return w.content(since)
 }
 
 // settled reports whether nobody waits, all members have applied the same, and all watches have got everything.
@@ -72,10 +75,16 @@ func (w *World) settled() bool {
 			return false
 		}
 	}
+	if !w.assembled() {
+		return false
+	}
 	for _, c := range w.clients {
 		if c.waiting() {
 			return false
 		}
+	}
+	if w.busy() {
+		return false
 	}
 	for _, x := range w.watchers {
 		if x.covered < int64(revision) {
@@ -110,13 +119,16 @@ func (w *World) condition(since time.Duration) string {
 			text += fmt.Sprintf("client %d had no answer; ", i+1)
 		}
 	}
+	if !w.assembled() {
+		text += "those who run are not those in the cluster; "
+	}
 	_, revision := w.newest()
 	for _, x := range w.watchers {
 		if x.covered < int64(revision) {
 			text += "watch " + x.name + " lacks events; "
 		}
 	}
-	return text
+	return text + w.discontent(since)
 }
 
 // judge looks whether what clients recorded can be true, and whether members agree.
@@ -130,7 +142,9 @@ func (w *World) judge() {
 		}
 		watches = append(watches, x.watches...)
 	}
-	var history []check.Operation
+	watches = append(watches, w.briefly()...)
+	watches = append(watches, w.views()...)
+	history := w.recorded()
 	compacted := int64(0)
 	for _, c := range w.clients {
 		history = append(history, c.history...)
@@ -144,8 +158,10 @@ func (w *World) judge() {
 	w.collect(report)
 	w.collect(check.Watches(watches, truth))
 	w.collect(check.Durable(history, truth, w.contents()))
+	w.judgeLeases(truth)
 	w.collect(check.Linearizable(history, truth, checkLimit))
 	w.compare()
+	w.rolls()
 }
 
 // contents is what each member holds.

@@ -45,6 +45,7 @@ type Member struct {
 	founder bool
 	waiting []func() // what came in while it was paused
 	work    work
+	standing
 	process               // nil fields while it is down
 	slow    time.Duration // by which its applies may be later
 	cutting bool          // the power goes at one of the next operations of its disk
@@ -63,6 +64,8 @@ type process struct {
 	depot  *snapshot.Depot
 	drive  *node.Driver
 	led    ids.Term
+
+	suspended bool // its clock stands still with it
 }
 
 // work says which steps are already on the agenda.
@@ -86,7 +89,7 @@ func (m *Member) enter(life int, do func()) {
 func (m *Member) sync() {
 	if d := m.w.now - m.at; d > 0 {
 		m.at = m.w.now
-		m.clock.Advance(d)
+		m.clock.Advance(m.shown(d))
 	}
 }
 
@@ -178,6 +181,8 @@ func (m *Member) down(next *disk.Disk) {
 		return
 	}
 	m.up, m.paused, m.waiting, m.work = false, false, nil, work{}
+	m.w.demoted(m)
+	m.w.disturb()
 	m.drive.Abandon()
 	m.hub.Close()
 	m.duty.Stop()
@@ -190,7 +195,7 @@ func (m *Member) down(next *disk.Disk) {
 func (m *Member) open() (err error) {
 	w := m.w
 	m.life++
-	m.process = process{clock: clock.NewManual(epoch.Add(w.now)), at: w.now}
+	m.process = process{clock: m.newClock(), at: w.now}
 	defer func() {
 		if err != nil {
 			m.closeAll()
@@ -206,7 +211,10 @@ func (m *Member) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: 2, MaxLearners: 1}); err != nil {
+	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: 2, MaxLearners: w.set.Learners}); err != nil {
+		return err
+	}
+	if err := m.enlist(); err != nil {
 		return err
 	}
 	if m.depot, err = snapshot.New(snapshot.Options{FS: m.disk.FS(), Dir: dataDir, Checkpoint: m.checkpoint, Applied: m.engine.Applied().Index, Clock: m.clock}); err != nil {
@@ -218,7 +226,7 @@ func (m *Member) open() (err error) {
 	})
 	m.duty = leader.New(leader.Config{
 		Member: m.ID, Proposer: proposer{m}, State: dutyState{m}, Election: w.timing().Election(), RequestTimeout: w.timing().RequestTimeout(),
-		Checkpoints: w.set.Checkpoints, Clock: m.clock, ClusterVersion: "3.7.0",
+		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Clock: m.clock, ClusterVersion: m.version,
 	})
 	m.drive, err = node.Drive(m.config(hard, entries))
 	return err
@@ -229,10 +237,10 @@ func (m *Member) config(hard *raftpb.HardState, entries []*raftpb.Entry) node.Co
 	return node.Config{
 		Member: m.ID, Log: m.log, HardState: hard, Entries: entries, ConfState: m.state.ConfState(), Machine: machine{m}, Engine: m.engine,
 		Transport: port{m, m.life}, Snapshots: &courier{m, m.life}, Timing: w.timing(),
-		Raft: node.Raft{PreVote: true, CatchUp: w.set.CatchUp, Slack: w.set.Slack}, Clock: m.clock,
+		Raft: node.Raft{PreVote: !w.set.NoPreVote, CatchUp: w.set.CatchUp, Slack: w.set.Slack}, Clock: m.clock,
 		Observer: node.Observer{
 			LeaderChanged: m.leaderChanged,
-			LeaderReady:   func(term ids.Term) { m.duty.Promote(term, m.state.View().Leases.All()) },
+			LeaderReady:   func(term ids.Term) { m.duty.Promote(term, m.state.View().Leases.All()); w.promoted(m, term) },
 		},
 	}
 }
@@ -263,7 +271,7 @@ func (m *Member) openLog() (*raftpb.HardState, []*raftpb.Entry, error) {
 		return nil, nil, err
 	}
 	m.log = log
-	if len(replay.Entries) == 0 && m.engine.Applied().Index == 0 {
+	if m.founder && len(replay.Entries) == 0 && m.engine.Applied().Index == 0 {
 		return m.found()
 	}
 	return replay.HardState, replay.Entries, nil
@@ -314,7 +322,7 @@ func (m *Member) checkpoint(dir string) (*raftpb.SnapshotMetadata, error) {
 		return nil, err
 	}
 	mark := copied.Applied()
-	table, err := member.Open(copied, 1)
+	table, err := member.Open(copied, m.w.set.Learners)
 	if err = errors.Join(err, copied.Close()); err != nil {
 		return nil, err
 	}
@@ -337,6 +345,7 @@ func (m *Member) leaderChanged(l node.Leadership) {
 	case l.Self:
 		m.led = l.Term
 	case m.led != 0:
+		m.w.demoted(m)
 		m.duty.Demote(m.led)
 		m.led = 0
 	}
@@ -346,12 +355,13 @@ func (m *Member) leaderChanged(l node.Leadership) {
 func (m *Member) ticks(life int) {
 	m.enter(life, func() {
 		m.drive.Tick()
+		m.dial()
 		if m.w.chance(20) {
 			m.drive.Tidy()
 		}
 	})
 	if m.up && m.life == life {
-		m.w.after(tick, func() { m.ticks(life) })
+		m.w.after(m.period(tick), func() { m.ticks(life) })
 	}
 }
 
@@ -359,7 +369,7 @@ func (m *Member) ticks(life int) {
 func (m *Member) rounds(life int) {
 	m.enter(life, m.duty.Round)
 	if m.up && m.life == life {
-		m.w.after(limits.LeaseRound, func() { m.rounds(life) })
+		m.w.after(m.period(limits.LeaseRound), func() { m.rounds(life) })
 	}
 }
 
@@ -382,13 +392,17 @@ func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 		}
 	}
 	m.hub.Publish(effects.Events)
+	m.w.ends(m, effects.Leases)
 	m.duty.Apply(leaseChanges(effects.Leases))
+	m.registered(&effects, cmds[len(cmds)-1].Index)
 	m.w.applied(m, cmds[len(cmds)-1].Index)
 	return nil
 }
 
 // Background implements node.Machine.
-func (a machine) Background(most int) (bool, error) { return a.m.state.Background(most) }
+func (a machine) Background(most int) (bool, error) {
+	return a.m.state.Background(min(most, a.m.w.set.Scrub))
+}
 
 func leaseChanges(changes []state.LeaseChange) (out []leader.Change) {
 	for _, c := range changes {
@@ -412,6 +426,11 @@ type proposer struct{ m *Member }
 // ProposeMessage implements leader.Proposer.
 func (p proposer) ProposeMessage(kind command.Kind, msg leader.Message, w command.Waiter) {
 	p.m.drive.Host.ProposeMessage(kind, msg, w)
+}
+
+// ProposeInTerm implements leader.Proposer.
+func (p proposer) ProposeInTerm(term ids.Term, kind command.Kind, msg leader.Message, w command.Waiter) {
+	p.m.drive.Host.ProposeInTerm(term, kind, msg, w)
 }
 
 // dutyState is what the duties look at.

@@ -20,6 +20,7 @@ type network struct {
 	twice int           // one of so many messages arrives twice; 0: none
 	late  int           // one of so many messages takes ten times as long; 0: none
 	cut   map[link]bool // what goes from one to the other is lost
+	tails
 }
 
 // link is a direction between two members; 0 stands for the clients.
@@ -39,6 +40,7 @@ func (n *network) passes(from, to ids.MemberID) (time.Duration, bool) {
 	if n.late > 0 && n.w.chance(n.late) {
 		d *= 10
 	}
+	d += n.jammed(from, to)
 	lost := n.loss > 0 && n.w.chance(n.loss)
 	return d, !lost && !n.cut[link{from, to}]
 }
@@ -54,22 +56,22 @@ func (p port) Send(messages []*raftpb.Message) {
 	w := p.m.w
 	for _, m := range messages {
 		from, to := ids.MemberID(m.GetFrom()), ids.MemberID(m.GetTo())
-		times := 1
-		if w.net.twice > 0 && m.GetType() != raftpb.MsgProp && w.chance(w.net.twice) {
-			times = 2
+		if p.m.shuns(to) {
+			continue
 		}
+		w.voted(p.m, m)
 		body, err := proto.Marshal(m)
 		if err != nil {
 			w.broken("a raft message cannot be encoded: %v", err)
 			return
 		}
-		for range times {
+		for _, later := range w.net.copies(m.GetType() != raftpb.MsgProp) {
 			d, ok := w.net.passes(from, to)
 			if !ok {
 				w.reportLost(p.m, to)
 				continue
 			}
-			w.after(d, func() { w.arrive(from, to, body) })
+			w.after(d+later, func() { w.arrive(from, to, body) })
 		}
 	}
 }
@@ -77,7 +79,7 @@ func (p port) Send(messages []*raftpb.Message) {
 // ActiveSince implements node.Transport.
 func (p port) ActiveSince(id ids.MemberID) time.Time {
 	w := p.m.w
-	if w.net.cut[link{p.m.ID, id}] || w.net.cut[link{id, p.m.ID}] {
+	if !w.reaches(p.m.ID, id) {
 		return time.Time{}
 	}
 	return epoch.Add(-time.Hour)
@@ -100,6 +102,9 @@ func (w *World) arrive(from, to ids.MemberID, body []byte) {
 		return
 	}
 	m.enter(m.life, func() {
+		if m.shuns(from) {
+			return
+		}
 		message := &raftpb.Message{}
 		if err := proto.Unmarshal(body, message); err != nil {
 			w.broken("a raft message cannot be decoded: %v", err)

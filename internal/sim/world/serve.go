@@ -105,6 +105,10 @@ func (m *Member) txnAnswer(resp *wire.TxnResponse) (check.Answer, error) {
 		m.w.broken("a transaction's answer cannot be decoded: %v", err)
 		return check.Answer{}, err
 	}
+	return txnAnswer(out), nil
+}
+
+func txnAnswer(out *etcdserverpb.TxnResponse) check.Answer {
 	a := check.Answer{Revision: out.Header.GetRevision(), Succeeded: out.Succeeded}
 	for _, part := range out.Responses {
 		switch {
@@ -112,11 +116,13 @@ func (m *Member) txnAnswer(resp *wire.TxnResponse) (check.Answer, error) {
 			a.Parts = append(a.Parts, putAnswer(part.GetResponsePut()))
 		case part.GetResponseDeleteRange() != nil:
 			a.Parts = append(a.Parts, deleteAnswer(part.GetResponseDeleteRange()))
+		case part.GetResponseTxn() != nil:
+			a.Parts = append(a.Parts, txnAnswer(part.GetResponseTxn()))
 		default:
 			a.Parts = append(a.Parts, rangeAnswer(part.GetResponseRange()))
 		}
 	}
-	return a, nil
+	return a
 }
 
 // answerOf is the answer to a write that took effect.
@@ -196,6 +202,8 @@ func opsOf(qs []check.Request) (out []*etcdserverpb.RequestOp) {
 			op.Request = &etcdserverpb.RequestOp_RequestPut{RequestPut: putOf(q)}
 		case check.Delete:
 			op.Request = &etcdserverpb.RequestOp_RequestDeleteRange{RequestDeleteRange: deleteOf(q)}
+		case check.Txn:
+			op.Request = &etcdserverpb.RequestOp_RequestTxn{RequestTxn: txnOf(q)}
 		default:
 			op.Request = &etcdserverpb.RequestOp_RequestRange{RequestRange: &etcdserverpb.RangeRequest{Key: []byte(q.Key), RangeEnd: []byte(q.End), Revision: q.Revision, Limit: q.Limit}}
 		}

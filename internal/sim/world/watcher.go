@@ -25,6 +25,9 @@ type watcher struct {
 	session int // counts streams; what comes on an earlier one is void
 	stream  *watch.Stream
 	heard   time.Duration
+	via     *Member                           // of the stream
+	life    int                               // of via
+	heed    func(*etcdserverpb.WatchResponse) // besides; nil: nobody does
 }
 
 // begin starts another watch, from a revision on.
@@ -40,7 +43,7 @@ func (x *watcher) connect() {
 	session := x.session
 	m := w.members[w.rng.IntN(len(w.members))]
 	d, ok := w.net.passes(0, m.ID)
-	if !ok || !m.up {
+	if !ok || !m.serves(false) {
 		w.after(w.between(time.Millisecond, 100*time.Millisecond), func() { x.again(session) })
 		return
 	}
@@ -95,14 +98,21 @@ func (x *watcher) open(m *Member, life, session int) {
 	from := x.covered + 1
 	current := &x.watches[len(x.watches)-1]
 	current.Sessions = append(current.Sessions, check.Session{Via: m.name, From: from})
+	x.via, x.life = m, life
 	x.stream = m.hub.Open(&sink{x: x, m: m, life: life, session: session})
 	req := &wire.WatchCreateRequest{Key: []byte(x.key), RangeEnd: []byte(x.end), StartRevision: from, ProgressNotify: true, PrevKV: x.prev, Fragment: true}
 	x.stream.Create(req, "")
 }
 
+// receiver takes the messages of a stream.
+type receiver interface {
+	// receive takes a message of the stream of that number; it ignores those of an earlier stream than its own.
+	receive(session int, message []byte)
+}
+
 // sink is a stream's way to the client: messages arrive in order, as long as the connection holds.
 type sink struct {
-	x       *watcher
+	x       receiver
 	m       *Member
 	life    int
 	session int
@@ -114,7 +124,7 @@ type sink struct {
 
 // TrySend implements watch.Sink.
 func (s *sink) TrySend(head, body []byte) bool {
-	w := s.x.w
+	w := s.m.w
 	if s.full {
 		return false
 	}
@@ -156,6 +166,9 @@ func (x *watcher) receive(session int, message []byte) {
 		x.w.broken("a watch's answer cannot be decoded: %v", err)
 		return
 	}
+	if x.heed != nil {
+		x.heed(resp)
+	}
 	sessions := x.watches[len(x.watches)-1].Sessions
 	s := &sessions[len(sessions)-1]
 	switch {
@@ -170,18 +183,7 @@ func (x *watcher) receive(session int, message []byte) {
 		s.Batches = append(s.Batches, check.Batch{Revision: resp.Header.GetRevision(), Progress: true})
 		x.covered = max(x.covered, resp.Header.GetRevision())
 	default:
-		b := check.Batch{Revision: resp.Header.GetRevision(), Fragment: resp.Fragment}
-		for _, e := range resp.Events {
-			event := check.Event{Revision: e.Kv.ModRevision, Delete: e.Type == mvccpb.Event_DELETE, KV: kvOf(e.Kv)}
-			if event.Delete {
-				event.KV = check.KV{Key: string(e.Kv.Key), Mod: e.Kv.ModRevision}
-			}
-			if e.PrevKv != nil {
-				prev := kvOf(e.PrevKv)
-				event.Prev = &prev
-			}
-			b.Events = append(b.Events, event)
-		}
+		b := batchOf(resp)
 		s.Batches = append(s.Batches, b)
 		last := b.Events[len(b.Events)-1].Revision
 		if resp.Fragment {
@@ -189,4 +191,21 @@ func (x *watcher) receive(session int, message []byte) {
 		}
 		x.covered = max(x.covered, last)
 	}
+}
+
+// batchOf is an answer with events.
+func batchOf(resp *etcdserverpb.WatchResponse) check.Batch {
+	b := check.Batch{Revision: resp.Header.GetRevision(), Fragment: resp.Fragment}
+	for _, e := range resp.Events {
+		event := check.Event{Revision: e.Kv.ModRevision, Delete: e.Type == mvccpb.Event_DELETE, KV: kvOf(e.Kv)}
+		if event.Delete {
+			event.KV = check.KV{Key: string(e.Kv.Key), Mod: e.Kv.ModRevision}
+		}
+		if e.PrevKv != nil {
+			prev := kvOf(e.PrevKv)
+			event.Prev = &prev
+		}
+		b.Events = append(b.Events, event)
+	}
+	return b
 }

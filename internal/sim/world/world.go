@@ -12,7 +12,6 @@ import (
 
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/check"
-	durable "quorate.dev/quorate/internal/disk"
 	"quorate.dev/quorate/internal/sim/disk"
 	"quorate.dev/quorate/node"
 )
@@ -27,7 +26,13 @@ type Settings struct {
 	Load
 	Pace
 	Store
+	Crew
+	Releases
+	Tenancy
+	Clocks
+	Compaction
 	Members int      // 1 to 7
+	Long    bool     // minutes in which little happens
 	Faults  []string // which happen
 }
 
@@ -55,26 +60,33 @@ type Store struct {
 	Segment     int64 // of the log, bytes
 	Checkpoints bool  // of leases
 	Ordered     bool  // changes of directories survive a power loss in their order
+	NoPreVote   bool  // elections begin without asking whether they could be won
 }
 
 // World is one run.
 type World struct {
-	set     Settings
-	rng     *mathrand.Rand
-	now     time.Duration
-	agenda  agenda
-	seq     uint64
-	steps   uint64
-	stopped bool
-	quiet   bool // clients ask nothing
-	healed  bool // nothing is broken any more
+	set    Settings
+	rng    *mathrand.Rand
+	now    time.Duration
+	agenda agenda
+	seq    uint64
+	steps  uint64
+	phase
 
-	members  []*Member
+	roster
 	clients  []*client
 	watchers []*watcher
 	net      *network
 	trace    *trace
+	trials
 	findings
+}
+
+// phase is how far the run is.
+type phase struct {
+	stopped bool
+	quiet   bool // clients ask nothing
+	healed  bool // nothing is broken any more
 }
 
 // findings are what a run has seen.
@@ -84,6 +96,8 @@ type findings struct {
 	safe       int64 // up to here every event is in the hands of some watch: compaction may go this far
 	counts     Counts
 	hashes     map[ids.Index]stateHash
+	tenants
+	compacted int64 // the highest revision that a compaction was answered for
 }
 
 // Counts are of one run.
@@ -92,6 +106,8 @@ type Counts struct {
 	Starts, Kills, PowerLosses int
 	Snapshots                  int
 	Hashes                     int // comparisons of the state of two members at one index
+	Reconfigurations
+	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
 }
 
 type stateHash struct {
@@ -126,9 +142,10 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 	w := &World{set: set, rng: seeded(seed), findings: findings{hashes: map[ids.Index]stateHash{}}}
 	if w.set.Members == 0 {
 		w.set = draw(w.rng)
+		w.drawCompaction()
 	}
 	w.trace = &trace{w: w, out: out}
-	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}}
+	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}, tails: tails{jam: map[link]time.Duration{}}}
 	w.trace.note("-", "seed %d: %+v", seed, w.set)
 	w.live()
 	return Report{
@@ -165,15 +182,18 @@ func draw(rng *mathrand.Rand) Settings {
 			Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
 		},
 		Store: Store{
-			CatchUp: pick(5, 50, 500), Slack: pick(5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
-			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0,
+			CatchUp: pick(5, 5, 50, 500), Slack: pick(5, 5, 50, 500), WatchLog: pick(4, 64, 1024), Segment: int64(pick(8, 32, 64)) << 10,
+			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, NoPreVote: rng.IntN(4) == 0,
 		},
 	}
+	s.Crew, s.Releases = crew(rng, s.Members)
 	for _, f := range faultNames {
 		if rng.IntN(3) > 0 {
 			s.Faults = append(s.Faults, f)
 		}
 	}
+	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
+	drawLong(rng, &s)
 	return s
 }
 
@@ -184,12 +204,12 @@ func (w *World) instant() int64 { return int64(w.now) }
 // begin starts everything.
 func (w *World) begin() {
 	for i := range w.set.Members {
-		m := &Member{w: w, ID: memberID(i), name: nameOf(i), founder: true, disk: disk.New(w.rng, disk.Config{Ordered: w.set.Ordered})}
-		if err := durable.MakeDir(m.disk.FS(), dataDir); err != nil {
-			w.broken("%v", err)
-			return
-		}
+		m := w.newMember(memberID(i))
+		m.founder = true
 		w.members = append(w.members, m)
+	}
+	w.age()
+	for _, m := range w.members {
 		w.start(m)
 	}
 	for i := range w.set.Clients {
@@ -197,6 +217,8 @@ func (w *World) begin() {
 		w.clients = append(w.clients, c)
 		w.after(w.upTo(time.Second), c.begin)
 	}
+	w.janitor()
+	w.addViewers()
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}
@@ -204,8 +226,10 @@ func (w *World) begin() {
 		x.begin(1)
 		w.after(w.upTo(time.Second), x.connect)
 	}
+	w.settle()
 	w.after(time.Second, w.note)
 	w.after(w.upTo(w.set.FaultEvery), w.nemesis)
+	w.after(w.upTo(2*time.Second), w.operate)
 }
 
 // note keeps track of what compactions may remove.
@@ -219,11 +243,13 @@ func (w *World) note() {
 
 // start starts a member's process, unless it runs.
 func (w *World) start(m *Member) {
-	if m.up {
+	if m.up || m.gone {
 		return
 	}
 	if err := m.open(); err != nil {
 		switch {
+		case errors.Is(err, errRemoved):
+			w.retire(m, "does not start again: it was removed")
 		case m.cutting && errors.Is(err, disk.ErrPowerLost):
 			w.powerLoss(m)
 			w.revive(m)
@@ -241,6 +267,7 @@ func (w *World) start(m *Member) {
 	life := m.life
 	w.after(w.upTo(tick), func() { m.ticks(life) })
 	w.after(w.upTo(tick), func() { m.rounds(life) })
+	w.after(w.upTo(tick), func() { m.announce(life) })
 	m.follow()
 }
 
@@ -254,8 +281,8 @@ func (w *World) member(id ids.MemberID) *Member {
 }
 
 func (w *World) nameOf(id ids.MemberID) string {
-	if m := w.member(id); m != nil {
-		return m.name
+	if name := w.names[id]; name != "" {
+		return name
 	}
 	return id.String()
 }
@@ -309,4 +336,8 @@ func (c *Counts) Add(o Counts) {
 	c.PowerLosses += o.PowerLosses
 	c.Snapshots += o.Snapshots
 	c.Hashes += o.Hashes
+	c.Reconfigurations.add(o.Reconfigurations)
+	c.Leases += o.Leases
+	c.Expired += o.Expired
+	c.Holds += o.Holds
 }

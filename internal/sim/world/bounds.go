@@ -1,0 +1,5 @@
+package world
+
+type bounds struct{}
+
+func (w *World) sample() {}
