@@ -170,11 +170,6 @@ type Log struct {
 	Audit    AuditLog
 }
 
-// Auth holds the settings of authentication.
-type Auth struct {
-	Token string // "simple", or "jwt,..." which is refused until it is supported
-}
-
 // New returns the configuration that no argument, variable or file has changed. DataDir is still empty: Load derives it.
 func New() *Config {
 	c := &Config{inactive: map[string]string{}, origin: map[string]string{}}

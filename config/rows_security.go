@@ -58,12 +58,13 @@ func webRows() []Setting {
 }
 
 func authRows() []Setting {
-	const why = "authentication is not supported yet"
 	return []Setting{
-		{Name: "auth-token", Default: "simple", Help: "Kind of authentication token.",
-			More: "Only simple is accepted for now; jwt is refused.",
+		{Name: "auth-token", Default: TokenSimple, Help: "Kind of authentication token.",
+			More: "simple, or jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=5m.",
 			at:   func(c *Config) any { return &c.Auth.Token }},
-		{Name: "bcrypt-cost", Kind: Uint, Default: "10", State: Later, Why: why, Help: "Cost of password hashes, from 4 to 31."},
-		{Name: "auth-token-ttl", Kind: Uint, Default: "300", State: Later, Why: why, Help: "Life of a simple token, in seconds."},
+		{Name: "bcrypt-cost", Kind: Uint, Default: "10", Help: "Cost of password hashes, from 4 to 31.",
+			at: func(c *Config) any { return &c.Auth.BcryptCost }},
+		{Name: "auth-token-ttl", Kind: Uint, Default: "300", Help: "Life of a simple token since its last use, in seconds.",
+			at: func(c *Config) any { return &c.Auth.TokenTTLSeconds }},
 	}
 }

@@ -333,12 +333,9 @@ func (c *Config) checkChoices() error {
 		return fmt.Errorf("--max-learners %d is negative: use at least 0", c.Cluster.MaxLearners)
 	case c.Gates.Enabled("LeaseCheckpointPersist") && !c.Gates.Enabled("LeaseCheckpoint"):
 		return errors.New("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint")
-	case strings.HasPrefix(c.Auth.Token, "jwt"):
-		return fmt.Errorf("--auth-token %q: JSON web tokens are not supported yet; use simple", c.Auth.Token)
-	case c.Auth.Token != "simple" && c.Auth.Token != "":
-		return fmt.Errorf("--auth-token %q is unknown: use simple", c.Auth.Token)
 	}
-	return nil
+	_, err := c.Auth.ParseToken()
+	return err
 }
 
 // requestBytesMax keeps a request and its framing inside the 32-bit lengths of the wire formats, bytes.

@@ -9,8 +9,12 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"quorate.dev/quorate/audit"
+	"quorate.dev/quorate/auth"
+	"quorate.dev/quorate/authn"
 	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/rpc"
+	"quorate.dev/quorate/state"
 	"quorate.dev/quorate/wire"
 )
 
@@ -18,7 +22,7 @@ import (
 // how they come back from the log, and from Lock and Election, which change their codes.
 var denials = func() map[string]*fault.Error {
 	m := map[string]*fault.Error{}
-	for _, e := range []*fault.Error{fault.PermissionDenied, fault.UserEmpty, fault.InvalidAuthToken, fault.AuthOldRevision, fault.AuthFailed} {
+	for _, e := range []*fault.Error{fault.PermissionDenied, fault.UserEmpty, fault.InvalidAuthToken, fault.AuthOldRevision, fault.AuthFailed, fault.NoPasswordUser} {
 		m[e.Text] = e
 	}
 	return m
@@ -62,6 +66,31 @@ func witnessOf(x exchange) *witness {
 	return w
 }
 
+// identified tells the witness of a request who sent it.
+func identified(c authn.Caller, view *state.View, who auth.Identity) {
+	x, ok := c.(exchange)
+	if !ok {
+		return
+	}
+	w := witnessOf(x)
+	if w == nil {
+		return
+	}
+	by := audit.Nobody
+	switch {
+	case who.User == "":
+	case view.Auth.Enabled() && authn.HasToken(c):
+		by = audit.Token
+	default:
+		by = audit.Certificate
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.entry != nil {
+		w.entry.Caller.User, w.entry.Caller.By = who.User, by
+	}
+}
+
 // open writes that a stream was let in. w may be nil.
 func (w *witness) open() {
 	if w == nil {
@@ -86,15 +115,17 @@ func (w *witness) ask(msg []byte) {
 	}
 }
 
-// watch writes that the client of a stream made or cancelled a watch; id is 0 when the server chooses. refusal is the reason why
-// it may not, "" when it may. w may be nil.
-func (w *witness) watch(event audit.Event, id int64, key, end []byte, refusal string) {
+// watch writes that a watch of a stream was made or cancelled. id is nil when nobody knows it, and 0 when the server chooses.
+// refusal is why the client may not, "" when it may. w may be nil.
+func (w *witness) watch(event audit.Event, id *int64, key, end []byte, refusal string) {
 	if w == nil {
 		return
 	}
 	e := w.sibling(event)
-	e.Object.Watch, e.Object.HasWatch = id, id != 0 || event == audit.Cancel
-	if event == audit.Create {
+	if id != nil && (*id != limits.WatchIDAuto || event == audit.Cancel) {
+		e.Object.Watch, e.Object.HasWatch = *id, true
+	}
+	if event == audit.Create || refusal != "" {
 		e.Range(audit.Get, key, end)
 	}
 	var st *rpc.Status

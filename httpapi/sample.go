@@ -12,6 +12,7 @@ type Sample struct {
 	Members        []string     // ids, hexadecimal
 	Peers          []PeerSample // the other members
 	ClusterVersion string       // "" before the cluster decided
+	AuthRevision   uint64       // of users and roles
 }
 
 // RaftSample is the state of the raft host.

@@ -53,9 +53,10 @@ func (p proposer) ProposeMessage(kind command.Kind, m leader.Message, w command.
 	p.core.host.ProposeMessage(kind, m, w)
 }
 
-// ProposeInTerm implements leader.Proposer.
+// ProposeInTerm implements leader.Proposer. That a lease has expired is decided like a client's request.
 func (p proposer) ProposeInTerm(term ids.Term, kind command.Kind, m leader.Message, w command.Waiter) {
-	p.core.host.ProposeInTerm(term, kind, m, w)
+	user, revision := p.core.machine.View().Steward()
+	p.core.host.ProposeInTermAs(term, kind, m, user, revision, w)
 }
 
 // dutyState is what the duties look at.
@@ -97,8 +98,12 @@ func (n nodeDoor) TransferLeadership(ctx context.Context, to ids.MemberID) error
 // storeDoor is the state machine as grpcapi reads it.
 type storeDoor struct {
 	*state.Machine
-	engine *storage.Engine
+	clients *identities
+	engine  *storage.Engine
 }
+
+// View implements grpcapi.Store: the View that clients' requests are decided by.
+func (d storeDoor) View() *state.View { return d.clients.view.Load() }
 
 // DiskBytes implements grpcapi.Store.
 func (d storeDoor) DiskBytes() int64 { return d.engine.Stats().DiskBytes }

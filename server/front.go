@@ -102,7 +102,7 @@ func (s *Server) sample() httpapi.Sample {
 		Lease: httpapi.LeaseSample{Granted: core.counts.granted.Load(), Revoked: core.counts.revoked.Load(), Renewed: duties.Renewed, Expired: duties.Expired},
 		Disk:  httpapi.DiskSample{LogBytes: core.counts.logBytes.Load()},
 
-		Audit: s.auditSample(), ClusterVersion: condition{s}.ClusterVersion(),
+		Audit: s.auditSample(), ClusterVersion: condition{s}.ClusterVersion(), AuthRevision: view.Auth.Revision(),
 	}
 	out.Raft.Promotions, out.Raft.PromotionsRefused = core.counts.promotions.read()
 	out.Peers = core.peers.sample()

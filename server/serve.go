@@ -94,11 +94,13 @@ func (s *Server) serveRPC() error {
 	if len(s.addrs.clientHTTP) > 0 {
 		handler, traffic = nil, "grpc"
 	}
-	server, err := rpc.New(s.rpcConfig(handler))
+	set := s.rpcConfig(handler)
+	server, err := rpc.New(set)
 	if err != nil {
 		return err
 	}
 	s.core.calls.Store(server)
+	s.core.clients.keeper.Certificates = set.CertificateNames
 	services := grpcapi.Register(server, s.backend())
 	s.logger.Info("grpc service status changed", zap.String("service", ""), zap.String("status", "SERVING"))
 	s.onStop("services", func(context.Context) error { services.Close(); return nil })
@@ -137,7 +139,8 @@ func (s *Server) rpcConfig(handler http.Handler) rpc.Config {
 func (s *Server) backend() grpcapi.Backend {
 	c := &s.core
 	return grpcapi.Backend{
-		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.engine},
+		Keeper: &c.clients.keeper, Verifier: c.clients.verifier,
+		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.clients, c.engine},
 		Leases: &leaseDoor{s: s, slots: make(chan struct{}, leaseCalls)}, Hub: c.hub, Members: s.membership(), Compactions: c.compacts.log, Request: c.metrics.Clients.Request, Audit: s.audit,
 		Settings: grpcapi.Settings{
 			QuotaBytes: s.shownQuota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),

@@ -71,6 +71,7 @@ type core struct {
 	host     *node.Host
 	peers    *peers
 	hub      *watch.Hub
+	clients  *identities
 	duties   *leader.Duty
 	past     history // emptied once the host has it
 	compacts *compactions

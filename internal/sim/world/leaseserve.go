@@ -38,7 +38,8 @@ func (m *Member) grant(id, ttl int64, answer leaseReply) {
 		answer(lifetime{}, err)
 		return
 	}
-	m.drive.Host.Propose(command.LeaseGrant, body, waiter(func(r *command.Result) {
+	user, revision := m.asker(command.LeaseGrant)
+	m.drive.Host.ProposeAs(command.LeaseGrant, body, user, revision, waiter(func(r *command.Result) {
 		answer(lifetime{id: int64(r.Lease), revision: int64(r.Revision), ttl: r.TTL}, r.Err)
 	}))
 }

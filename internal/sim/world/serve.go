@@ -42,7 +42,8 @@ func (m *Member) serve(q check.Request, ttl int64, answer reply) {
 		answer(check.Answer{}, err)
 		return
 	}
-	m.drive.Host.Propose(kind, body, waiter(func(r *command.Result) {
+	user, revision := m.asker(kind)
+	m.drive.Host.ProposeAs(kind, body, user, revision, waiter(func(r *command.Result) {
 		if r.Err != nil {
 			answer(check.Answer{}, r.Err)
 			return
@@ -290,7 +291,8 @@ func writesAnything(q check.Request) bool {
 
 // certain reports whether an error says for certain that nothing happened.
 func certain(err error) bool {
-	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExist, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests} {
+	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExist, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests,
+		fault.UserEmpty, fault.AuthOldRevision, fault.PermissionDenied} {
 		if errors.Is(err, known) {
 			return true
 		}

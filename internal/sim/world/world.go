@@ -33,6 +33,7 @@ type Settings struct {
 	Compaction
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
+	Users   bool     // requests come in the names of users, and members decide them
 	Faults  []string // which happen
 }
 
@@ -112,7 +113,7 @@ type Counts struct {
 
 type stateHash struct {
 	member string
-	hash   uint32
+	hash   [2]uint32 // of keys, of users
 }
 
 // Report is how a run ended.
@@ -194,6 +195,7 @@ func draw(rng *mathrand.Rand) Settings {
 	}
 	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
 	drawLong(rng, &s)
+	s.Users = rng.IntN(3) == 0
 	return s
 }
 
@@ -219,6 +221,9 @@ func (w *World) begin() {
 	}
 	w.janitor()
 	w.addViewers()
+	if w.set.Users {
+		w.after(0, (&admin{w: w}).act)
+	}
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}
@@ -314,14 +319,15 @@ func (w *World) applied(m *Member, index ids.Index) {
 		w.broken("the state of %s at index %d cannot be hashed: %v", m.name, index, err)
 		return
 	}
+	sum := [2]uint32{hash.Hash, m.state.View().Auth.Hash()}
 	other, ok := w.hashes[index]
 	if !ok {
-		w.hashes[index] = stateHash{m.name, hash.Hash}
+		w.hashes[index] = stateHash{m.name, sum}
 		return
 	}
 	w.counts.Hashes++
-	if other.hash != hash.Hash {
-		w.violate("divergence", "%s and %s differ at index %d: %08x and %08x", other.member, m.name, index, other.hash, hash.Hash)
+	if other.hash != sum {
+		w.violate("divergence", "%s and %s differ at index %d: %x and %x", other.member, m.name, index, other.hash, sum)
 		w.stopped = true
 	}
 }
