@@ -89,4 +89,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long kill bench bench-cluster faults faults-short failover rewrite ci
+.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long fuzz-auth kill bench bench-cluster faults faults-short failover rewrite ci

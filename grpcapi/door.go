@@ -78,6 +78,7 @@ type asker struct {
 	call  *rpc.Call // nil where the identity is not to be proved again
 	id    auth.Identity
 	err   error // the token was wrong
+	old   bool  // the token is of a revision of users and roles that has passed
 	again bool  // this is behind the barrier already
 }
 
@@ -90,6 +91,7 @@ func (d *door) prove(view *state.View, c authn.Caller) (who asker, wait ids.Inde
 	var id authn.Identity
 	id, wait, who.err = d.services.Keeper.Identity(view.Auth, c)
 	who.id = auth.Identity{User: id.User, Revision: id.Revision}
+	who.old = id.User != "" && id.Revision < view.Auth.Revision()
 	if d.services.Audit != nil {
 		identified(c, view, who.id)
 	}
@@ -207,11 +209,12 @@ func (a *asker) propose(kind command.Kind, body []byte, w command.Waiter) {
 	a.door.services.Node.ProposeAs(kind, body, a.id.User, a.id.Revision, w)
 }
 
-// renewed is who asks at a later moment of a long call: the user's permissions may have changed since, and count as they are.
+// renewed is who asks at a later moment of a long call: the user's permissions may have changed since, and count as they are. A token
+// that was too old when the call came stays too old.
 func (a *asker) renewed(view *state.View) asker {
 	now := *a
 	now.call = nil
-	if now.id.User != "" {
+	if now.id.User != "" && !now.old {
 		now.id.Revision = view.Auth.Revision()
 	}
 	return now

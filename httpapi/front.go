@@ -61,6 +61,9 @@ type Config struct {
 	Vars     map[string]func() any // added to /debug/vars
 	Args     []string              // the command line as /debug shows it, without secrets
 	Logger   *zap.Logger
+
+	// Warnings are what an operator has to do soon; nil for nothing ever.
+	Warnings func() []string
 }
 
 // Front holds the handlers of one member.

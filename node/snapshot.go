@@ -67,6 +67,9 @@ func (l *loop) releaseHolds() {
 			delete(l.store.held, to)
 		}
 	}
+	if len(l.store.held) == 0 {
+		l.store.trim(l.applied) // the next write may be long in coming
+	}
 }
 
 // install makes it durable that a snapshot takes the place of log and state, and ends the host. Whatever raft handed out before is

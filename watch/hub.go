@@ -83,6 +83,8 @@ type Stats struct {
 	Pending           int   // events handed over and not yet offered to the live watchers
 	Events            int64 // events offered to live watchers since the start
 	Turns             int64 // turns of catch-up workers with a watcher since the start
+	LogRevisions      int   // revisions in the shared log
+	LogBytes          int   // bytes of their events
 }
 
 // New starts a hub at the current revision of the view.
@@ -150,6 +152,7 @@ func (h *Hub) Stats() Stats {
 	defer h.mu.Unlock()
 	s := h.counts
 	s.Streams = h.streams.Len()
+	s.LogRevisions, s.LogBytes = len(h.log.batches), h.log.bytes
 	h.in.Lock()
 	for _, b := range h.in.batches {
 		s.Pending += len(b.Events)

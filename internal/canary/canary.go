@@ -40,6 +40,10 @@ const (
 	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
 	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
 
+	RemovedServes Name = "removed-serves" // nobody knows afterwards that a member was removed, and it goes on
+	PromoteLost   Name = "promote-lost"   // a restart forgets that a learner was promoted
+	SnapshotOld   Name = "snapshot-old"   // a member that joined is offered a snapshot from before
+
 	LeaseEarly  Name = "lease-early"        // a leader lets a lease end although it was renewed
 	RenewalLost Name = "lease-renewal-lost" // a renewal leaves the checkpoint that was made before it
 	RevokeLate  Name = "lease-revoke-late"  // what a leader revokes when it leads no more is taken by the next

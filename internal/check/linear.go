@@ -254,6 +254,9 @@ func (l *linear) explain(rev int64) bool {
 		if o.Call > soonest {
 			break // it was called after something later had been answered
 		}
+		if o.Request.Kind == Revoke && l.used[o.Request.Lease] >= rev {
+			continue // the lease was there later
+		}
 		next, answer, events := l.state.execute(o.Request, 0)
 		if next.rev != rev || sameEvents(events, seen) != "" {
 			continue

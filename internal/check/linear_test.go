@@ -309,6 +309,22 @@ func TestRevokeAfterUnknownDelete(t *testing.T) {
 	}
 }
 
+// TestUnknownDeleteBeforeLateRevoke checks that the effect of a deletion of unknown outcome is not taken for that of a revocation of
+// unknown outcome when the lease was there afterwards.
+func TestUnknownDeleteBeforeLateRevoke(t *testing.T) {
+	w := newWorld(t, 3, 1)
+	lease := w.do(Request{Kind: Grant}).Answer.Lease
+	w.do(Request{Kind: Put, Key: "a", Value: "1", Lease: lease})
+	lose(w.do(Request{Kind: Delete, Key: "a"}))
+	w.do(Request{Kind: Put, Key: "b", Value: "2", Lease: lease})
+	late := w.do(Request{Kind: Revoke, Lease: lease})
+	lose(late)
+	late.Call = w.history[1].Call
+	if r := w.check(); len(r.Violations) > 0 || r.Verdict != "Ok" {
+		t.Fatalf("%+v", r)
+	}
+}
+
 // TestExpiryBeforeLateEffect checks that what a lease's end did is not taken for a deletion of unknown outcome that had been
 // asked for, but had its effect later.
 func TestExpiryBeforeLateEffect(t *testing.T) {

@@ -29,7 +29,7 @@ func call[T any](w *World, do func(*Member, func(T, error)), then func(T, error)
 		return
 	}
 	w.after(d, func() {
-		if !m.up {
+		if !m.serves(false) {
 			end(none, errNeverAsked)
 			return
 		}

@@ -14,6 +14,9 @@ type Compaction struct {
 
 func (w *World) drawCompaction() {
 	w.set.CompactEvery = [...]time.Duration{0, 0, 150 * time.Millisecond, 500 * time.Millisecond}[w.rng.IntN(4)]
+	if w.set.Long {
+		w.set.CompactEvery *= 30
+	}
 	w.set.Scrub = [...]int{1, 3, 10, 1000}[w.rng.IntN(4)]
 }
 

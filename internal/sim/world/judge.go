@@ -159,6 +159,7 @@ func (w *World) judge() {
 	w.collect(check.Watches(watches, truth))
 	w.collect(check.Durable(history, truth, w.contents()))
 	w.judgeLeases(truth)
+	w.judgeBounds()
 	w.collect(check.Linearizable(history, truth, checkLimit))
 	w.compare()
 	w.rolls()

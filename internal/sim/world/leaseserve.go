@@ -23,7 +23,6 @@ type lifetime struct {
 type leaseReply = func(lifetime, error)
 
 const (
-	leaseTTLMin   = 2 // seconds, see state.Config
 	leaseRetry    = 50 * time.Millisecond
 	leaseAskLimit = time.Second // that a member waits for an answer of the leader before it asks again
 )
@@ -33,13 +32,12 @@ func (m *Member) grant(id, ttl int64, answer leaseReply) {
 	for id == 0 {
 		id = m.w.rng.Int64() & math.MaxInt64
 	}
-	body, err := proto.Marshal(&etcdserverpb.LeaseGrantRequest{ID: id, TTL: max(ttl, leaseTTLMin)})
+	body, err := proto.Marshal(&etcdserverpb.LeaseGrantRequest{ID: id, TTL: max(ttl, m.w.leaseTTLMin())})
 	if err != nil {
 		answer(lifetime{}, err)
 		return
 	}
-	user, revision := m.asker(command.LeaseGrant)
-	m.drive.Host.ProposeAs(command.LeaseGrant, body, user, revision, waiter(func(r *command.Result) {
+	m.drive.Host.Propose(command.LeaseGrant, body, waiter(func(r *command.Result) {
 		answer(lifetime{id: int64(r.Lease), revision: int64(r.Revision), ttl: r.TTL}, r.Err)
 	}))
 }
@@ -49,7 +47,7 @@ func (m *Member) keepAlive(id int64, answer leaseReply) {
 	renew := func(l *Member, done leaseReply) {
 		l.renew(ids.LeaseID(id), func(ttl int64, err error) { done(lifetime{ttl: ttl}, err) })
 	}
-	if m.drive.Host.Status().Self || len(m.w.members) == 1 {
+	if m.drive.Host.Status().Self || len(m.state.View().Members.Members()) == 1 {
 		renew(m, answer)
 		return
 	}

@@ -178,7 +178,7 @@ func (c *caller) grant(id, ttl int64, then func(id, ttl int64)) {
 		}
 		c.say("is granted lease %x for %d of %d s", v.id, v.ttl, ttl)
 		c.record(op, check.Answer{Revision: v.revision, Lease: v.id}, err)
-		if err == nil && v.ttl != max(ttl, leaseTTLMin) {
+		if err == nil && v.ttl != max(ttl, w.leaseTTLMin()) {
 			w.violate("a lease's TTL", "lease %x: %d s were asked for, %d s granted", v.id, ttl, v.ttl)
 		}
 		then(v.id, v.ttl)
@@ -189,7 +189,7 @@ func (c *caller) grant(id, ttl int64, then func(id, ttl int64)) {
 func (w *World) rules() check.LeaseRules {
 	w.leases.reign.end(w.now)
 	return check.LeaseRules{
-		Second: int64(time.Second), MinTTL: leaseTTLMin, Election: int64(w.timing().Election()) + int64(w.timing().Election())/20,
+		Second: int64(time.Second), MinTTL: w.leaseTTLMin(), Election: int64(w.timing().Election()) + int64(w.timing().Election())/20,
 		Bound: int64(limits.LeaseRound + 1500*time.Millisecond), Unanswered: int64(20 * time.Second),
 		Drift: w.set.Drift + w.set.Drift/10, Stable: w.leases.reign.spans, Leaps: w.leases.reign.leaps,
 	}

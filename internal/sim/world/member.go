@@ -211,7 +211,7 @@ func (m *Member) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: 2, MaxLearners: w.set.Learners}); err != nil {
+	if m.state, err = state.Open(m.engine, state.Config{Member: m.ID, Cluster: clusterID, LeaseTTLMin: m.w.leaseTTLMin(), MaxLearners: w.set.Learners}); err != nil {
 		return err
 	}
 	if err := m.enlist(); err != nil {
@@ -226,7 +226,7 @@ func (m *Member) open() (err error) {
 	})
 	m.duty = leader.New(leader.Config{
 		Member: m.ID, Proposer: proposer{m}, State: dutyState{m}, Election: w.timing().Election(), RequestTimeout: w.timing().RequestTimeout(),
-		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Clock: m.clock, ClusterVersion: m.version,
+		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Compaction: w.set.Automatic, Clock: m.clock, ClusterVersion: m.version,
 	})
 	m.drive, err = node.Drive(m.config(hard, entries))
 	return err
@@ -361,7 +361,7 @@ func (m *Member) ticks(life int) {
 		}
 	})
 	if m.up && m.life == life {
-		m.w.after(m.period(tick), func() { m.ticks(life) })
+		m.w.after(m.period(m.w.set.Tick), func() { m.ticks(life) })
 	}
 }
 
@@ -425,7 +425,9 @@ type proposer struct{ m *Member }
 
 // ProposeMessage implements leader.Proposer.
 func (p proposer) ProposeMessage(kind command.Kind, msg leader.Message, w command.Waiter) {
-	p.m.drive.Host.ProposeMessage(kind, msg, w)
+	if w = p.m.automatic(kind, msg, w); w != nil {
+		p.m.drive.Host.ProposeMessage(kind, msg, w)
+	}
 }
 
 // ProposeInTerm implements leader.Proposer.

@@ -42,8 +42,7 @@ func (m *Member) serve(q check.Request, ttl int64, answer reply) {
 		answer(check.Answer{}, err)
 		return
 	}
-	user, revision := m.asker(kind)
-	m.drive.Host.ProposeAs(kind, body, user, revision, waiter(func(r *command.Result) {
+	m.drive.Host.Propose(kind, body, waiter(func(r *command.Result) {
 		if r.Err != nil {
 			answer(check.Answer{}, r.Err)
 			return
@@ -291,8 +290,7 @@ func writesAnything(q check.Request) bool {
 
 // certain reports whether an error says for certain that nothing happened.
 func certain(err error) bool {
-	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExist, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests,
-		fault.UserEmpty, fault.AuthOldRevision, fault.PermissionDenied} {
+	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExist, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests} {
 		if errors.Is(err, known) {
 			return true
 		}

@@ -13,12 +13,13 @@ import (
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/check"
 	"quorate.dev/quorate/internal/sim/disk"
+	"quorate.dev/quorate/leader"
 	"quorate.dev/quorate/node"
 )
 
 const (
-	clusterID = ids.ClusterID(0xc1)
-	tick      = 100 * time.Millisecond
+	clusterID     = ids.ClusterID(0xc1)
+	electionTicks = 10
 )
 
 // Settings say what is simulated. A run draws them from its seed.
@@ -33,7 +34,6 @@ type Settings struct {
 	Compaction
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
-	Users   bool     // requests come in the names of users, and members decide them
 	Faults  []string // which happen
 }
 
@@ -48,6 +48,7 @@ type Load struct {
 type Pace struct {
 	Faulty     time.Duration // how long faults happen
 	FaultEvery time.Duration // on average
+	Tick       time.Duration // of raft
 	Calm       time.Duration // most that the cluster may take to serve everybody afterwards
 	Sync       time.Duration // most that a write of the log takes
 	Apply      time.Duration // most that a batch waits to be applied
@@ -109,11 +110,12 @@ type Counts struct {
 	Hashes                     int // comparisons of the state of two members at one index
 	Reconfigurations
 	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
+	Compactions            int // by time or by number
 }
 
 type stateHash struct {
 	member string
-	hash   [2]uint32 // of keys, of users
+	hash   uint32
 }
 
 // Report is how a run ended.
@@ -179,7 +181,7 @@ func draw(rng *mathrand.Rand) Settings {
 		Members: pick(1, 3, 3, 3, 3, 5, 5, 7),
 		Load:    Load{Clients: pick(2, 4, 6), Keys: pick(4, 12, 24), Pause: time.Duration(pick(10, 40, 100)) * time.Millisecond},
 		Pace: Pace{
-			Faulty: time.Duration(pick(4, 8, 15)) * time.Second, FaultEvery: time.Duration(pick(200, 700, 2000)) * time.Millisecond, Calm: 30 * time.Second,
+			Faulty: time.Duration(pick(4, 8, 15)) * time.Second, FaultEvery: time.Duration(pick(200, 700, 2000)) * time.Millisecond, Tick: 100 * time.Millisecond, Calm: 30 * time.Second,
 			Sync: time.Duration(pick(200, 1000, 5000)) * time.Microsecond, Apply: time.Duration(pick(100, 1000, 20000)) * time.Microsecond,
 		},
 		Store: Store{
@@ -188,18 +190,18 @@ func draw(rng *mathrand.Rand) Settings {
 		},
 	}
 	s.Crew, s.Releases = crew(rng, s.Members)
-	for _, f := range faultNames {
-		if rng.IntN(3) > 0 {
-			s.Faults = append(s.Faults, f)
-		}
-	}
+	s.Faults = drawFaults(rng)
 	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
 	drawLong(rng, &s)
-	s.Users = rng.IntN(3) == 0
 	return s
 }
 
-func (w *World) timing() node.Timing { return node.Timing{Tick: tick, ElectionTicks: 10} }
+func (w *World) timing() node.Timing {
+	return node.Timing{Tick: w.set.Tick, ElectionTicks: electionTicks}
+}
+
+// leaseTTLMin is the shortest time to live that a lease is granted, in seconds.
+func (w *World) leaseTTLMin() int64 { return leader.MinTTL(electionTicks, w.set.Tick) }
 
 func (w *World) instant() int64 { return int64(w.now) }
 
@@ -221,9 +223,7 @@ func (w *World) begin() {
 	}
 	w.janitor()
 	w.addViewers()
-	if w.set.Users {
-		w.after(0, (&admin{w: w}).act)
-	}
+	w.addReaders()
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}
@@ -270,9 +270,9 @@ func (w *World) start(m *Member) {
 	w.counts.Starts++
 	w.trace.note(m.name, "starts at index %d", m.state.Applied().Index)
 	life := m.life
-	w.after(w.upTo(tick), func() { m.ticks(life) })
-	w.after(w.upTo(tick), func() { m.rounds(life) })
-	w.after(w.upTo(tick), func() { m.announce(life) })
+	w.after(w.upTo(w.set.Tick), func() { m.ticks(life) })
+	w.after(w.upTo(w.set.Tick), func() { m.rounds(life) })
+	w.after(w.upTo(w.set.Tick), func() { m.announce(life) })
 	m.follow()
 }
 
@@ -319,15 +319,14 @@ func (w *World) applied(m *Member, index ids.Index) {
 		w.broken("the state of %s at index %d cannot be hashed: %v", m.name, index, err)
 		return
 	}
-	sum := [2]uint32{hash.Hash, m.state.View().Auth.Hash()}
 	other, ok := w.hashes[index]
 	if !ok {
-		w.hashes[index] = stateHash{m.name, sum}
+		w.hashes[index] = stateHash{m.name, hash.Hash}
 		return
 	}
 	w.counts.Hashes++
-	if other.hash != sum {
-		w.violate("divergence", "%s and %s differ at index %d: %x and %x", other.member, m.name, index, other.hash, sum)
+	if other.hash != hash.Hash {
+		w.violate("divergence", "%s and %s differ at index %d: %08x and %08x", other.member, m.name, index, other.hash, hash.Hash)
 		w.stopped = true
 	}
 }
@@ -346,4 +345,5 @@ func (c *Counts) Add(o Counts) {
 	c.Leases += o.Leases
 	c.Expired += o.Expired
 	c.Holds += o.Holds
+	c.Compactions += o.Compactions
 }
