@@ -2,17 +2,23 @@ package grpcapi_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 
 	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/grpcapi"
+	"quorate.dev/quorate/internal/pki"
 )
 
 // securedLines is how many lines secure leaves.
@@ -132,6 +138,38 @@ func TestAuditKnowsAllMethods(t *testing.T) {
 	for _, m := range auth.Methods() {
 		if !grpcapi.AuditKnows(m.String()) {
 			t.Errorf("%s has no row", m)
+		}
+	}
+}
+
+// TestAuditCertificate: who is known by a certificate is recorded as that, and by a token when there is one.
+func TestAuditCertificate(t *testing.T) {
+	plain, file := audited(t, audit.Management)
+	secure(t, plain)
+	ca := pki.New(t, "ca", time.Now())
+	member, client := ca.Issue("member", nil).TLS(), ca.Issue("reader", nil).TLS()
+	st := plain.store
+	st.keeper.Certificates = true
+	st.tls = &tls.Config{Certificates: []tls.Certificate{member}, ClientCAs: pki.Pool(ca), ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"h2"}}
+	addr := serveNode(t, st, st, settings())
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+		RootCAs: pki.Pool(ca), ServerName: "localhost", Certificates: []tls.Certificate{client}})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	root := plain.token(t, "root")
+	for i, c := range []struct {
+		ctx  context.Context
+		want string
+	}{
+		{t.Context(), `"user":"reader","identified":"certificate","decision":"denied","code":"PermissionDenied","error":"etcdserver: permission denied"`},
+		{metadata.AppendToOutgoingContext(t.Context(), "token", root), `"user":"root","identified":"token","decision":"allowed","code":"OK","revision":1`},
+	} {
+		_, _ = pb.NewAuthClient(conn).UserDelete(c.ctx, &pb.AuthUserDeleteRequest{Name: "writer"})
+		want := sorted(t, `{"event":"call","method":"/etcdserverpb.Auth/UserDelete","target_user":"writer",`+c.want+`}`)
+		if got := file.awaitLines(t, securedLines+i+2)[securedLines+i+1]; got != want {
+			t.Errorf("line %s\nwant %s", got, want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package grpcapi_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -61,7 +62,8 @@ type store struct {
 	refusal   atomic.Pointer[error] // when set, what proposals and barriers are answered
 	hold      chan struct{}         // when set, barriers wait for it
 	audit     *audit.Log
-	active    sync.Map // ids.MemberID to time.Time: since when others are connected
+	tls       *tls.Config // when set, what the next server speaks
+	active    sync.Map    // ids.MemberID to time.Time: since when others are connected
 }
 
 func newStore(t testing.TB) *store { return openStore(t, vfs.NewMem()) }
@@ -249,6 +251,9 @@ func serveNode(t testing.TB, s *store, node grpcapi.Node, set grpcapi.Settings) 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.tls != nil {
+		l = tls.NewListener(l, s.tls)
 	}
 	done := make(chan struct{})
 	go func() {
