@@ -55,7 +55,11 @@ func (w *World) tidyUp(c *client) {
 		if w.chance(20) {
 			q.Revision = w.seen + 1_000_000
 		}
-		w.after(w.upTo(2*w.set.CompactEvery), func() { c.ask(q) })
+		wait := w.upTo(2 * w.set.CompactEvery)
+		if w.healed { // everybody has to have an answer soon
+			wait = min(wait, time.Second)
+		}
+		w.after(wait, func() { c.ask(q) })
 		return
 	default:
 		if c.compact = 0; w.healed && c.success == 0 || w.chance(20) {

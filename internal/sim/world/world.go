@@ -34,6 +34,7 @@ type Settings struct {
 	Compaction
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
+	LongOf  int      // one of so many seeds is long; 0: one of six. Given, not drawn
 	Faults  []string // which happen
 }
 
@@ -144,7 +145,7 @@ func seeded(seed uint64) *mathrand.Rand {
 func Run(seed uint64, set Settings, out io.Writer) Report {
 	w := &World{set: set, rng: seeded(seed), findings: findings{hashes: map[ids.Index]stateHash{}}}
 	if w.set.Members == 0 {
-		w.set = draw(w.rng)
+		w.set = draw(w.rng, set.LongOf)
 		w.drawCompaction()
 	}
 	w.trace = &trace{w: w, out: out}
@@ -175,9 +176,10 @@ func (w *World) live() {
 }
 
 // draw makes up settings.
-func draw(rng *mathrand.Rand) Settings {
+func draw(rng *mathrand.Rand, longOf int) Settings {
 	pick := func(from ...int) int { return from[rng.IntN(len(from))] }
 	s := Settings{
+		LongOf:  longOf,
 		Members: pick(1, 3, 3, 3, 3, 5, 5, 7),
 		Load:    Load{Clients: pick(2, 4, 6), Keys: pick(4, 12, 24), Pause: time.Duration(pick(10, 40, 100)) * time.Millisecond},
 		Pace: Pace{
