@@ -63,6 +63,12 @@ func (k *Keeper) Identity(users Users, c Caller) (id Identity, wait ids.Index, e
 	return Identity{name, revision}.or(ok), 0, nil
 }
 
+// HasToken says whether a request carries a token, right or wrong.
+func HasToken(c Caller) bool {
+	_, ok := tokenOf(c)
+	return ok
+}
+
 // tokenOf is the token of a request. One that is there and empty counts, and is wrong.
 func tokenOf(c Caller) (string, bool) {
 	token, ok := value(c, metaToken)

@@ -171,13 +171,14 @@ type HTTP struct {
 	Metrics string // "basic" or MetricsExtensive
 }
 
-// Log holds the settings of the server's own log.
+// Log holds the settings of the server's own log, and of the audit log.
 type Log struct {
 	Outputs  []string // LogDefault, LogStderr, LogStdout, LogJournal, LogDiscard or file paths
 	Level    string
 	Format   string // "json" or "console"
 	Rotate   bool
 	Rotation string // JSON object: maxsize (MB), maxage (days), maxbackups, localtime, compress
+	Audit    AuditLog
 }
 
 // Auth holds the settings of authentication.

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -33,6 +34,23 @@ func (c *Config) Values() []Value {
 			v.Text = secretMask
 		}
 		out = append(out, v)
+	}
+	return out
+}
+
+// MaskArgs is a command line without the values of secret settings, for whoever may see how the program was started.
+func MaskArgs(args []string) []string {
+	out := slices.Clone(args)
+	for i, arg := range args {
+		name, _, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		s := lookup(name)
+		switch {
+		case s == nil || !s.Secret || !strings.HasPrefix(arg, "-"):
+		case given:
+			out[i] = arg[:strings.IndexByte(arg, '=')+1] + secretMask
+		case i+1 < len(args):
+			out[i+1] = secretMask
+		}
 	}
 	return out
 }

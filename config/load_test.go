@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,4 +79,16 @@ func outcome(l Loaded, err error) string {
 		fmt.Fprintf(&b, "action %d\n", l.Action)
 	}
 	return b.String()
+}
+
+// TestMaskArgs: whoever sees the command line does not see passwords.
+func TestMaskArgs(t *testing.T) {
+	args := []string{"quorate", "serve", "--discovery-password=a", "-discovery-password=b=c", "--discovery-password", "d", "--name=discovery-password", "--name", "e", "--discovery-password"}
+	want := []string{"quorate", "serve", "--discovery-password=***", "-discovery-password=***", "--discovery-password", "***", "--name=discovery-password", "--name", "e", "--discovery-password"}
+	if got := MaskArgs(args); !slices.Equal(got, want) {
+		t.Errorf("masked %q, want %q", got, want)
+	}
+	if args[2] != "--discovery-password=a" {
+		t.Error("the argument was changed")
+	}
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,14 +17,7 @@ type Rotation struct {
 
 // LogRotation parses log-rotation-config-json.
 func (c *Config) LogRotation() (Rotation, error) {
-	var r Rotation
-	if err := json.Unmarshal([]byte(c.Log.Rotation), &r); err != nil {
-		return r, fmt.Errorf("--log-rotation-config-json %q is not a JSON object like %s: %w", c.Log.Rotation, lookup("log-rotation-config-json").Default, err)
-	}
-	if r.MaxSize < 0 || r.MaxAge < 0 || r.MaxBackups < 0 {
-		return r, fmt.Errorf("--log-rotation-config-json %q has a negative number: use at least 0", c.Log.Rotation)
-	}
-	return r, nil
+	return parseRotation("log-rotation-config-json", c.Log.Rotation)
 }
 
 // LogFiles lists the outputs that are files.

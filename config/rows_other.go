@@ -25,7 +25,7 @@ func loggingRows() []Setting {
 			at: func(c *Config) any { return &c.Log.Rotate }},
 		{Name: "log-rotation-config-json", Default: `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`,
 			Help: "How log files rotate, as a JSON object.",
-			More: "maxsize in MB, maxage in days (0 no limit), maxbackups (0 no limit), localtime in file names, compress with gzip.",
+			More: rotationMore,
 			at:   func(c *Config) any { return &c.Log.Rotation }},
 		{Name: "warning-unary-request-duration", Kind: Duration, Default: "300ms", Help: "Requests slower than this are logged.",
 			at: func(c *Config) any { return &c.RPC.WarnUnary }},

@@ -140,7 +140,7 @@ func rows() []Setting {
 		section(SectionSecurity, clientTLSRows()), section(SectionSecurity, peerTLSRows()), section(SectionSecurity, webRows()),
 		section(SectionAuth, authRows()),
 		section(SectionMonitoring, monitoringRows()),
-		section(SectionLogging, loggingRows()),
+		section(SectionLogging, loggingRows()), section(SectionLogging, auditRows()),
 		section(SectionTracing, tracingRows()),
 		section(SectionFeatures, featureRows()),
 		section(SectionUnsafe, unsafeRows()),

@@ -56,7 +56,7 @@ test.coverprofile test.outputdir tls-max-version tls-min-version trusted-ca-file
 warning-apply-duration warning-unary-request-duration watch-progress-notify-interval`
 
 // ownFlags are names that etcd does not have.
-const ownFlags = `auto-promote`
+const ownFlags = `audit-log audit-log-methods audit-log-rotation auto-promote`
 
 func TestFlagNames(t *testing.T) {
 	want := map[string]bool{}

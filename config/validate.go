@@ -86,7 +86,7 @@ func (c *Config) initialFromName() string {
 
 // Validate checks every rule between settings and values, and refuses what is unsafe to ignore.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.checkLog, c.checkListen, c.checkAdvertised, c.checkBootstrap, c.checkTimes,
+	for _, check := range []func() error{c.checkLog, c.checkAudit, c.checkListen, c.checkAdvertised, c.checkBootstrap, c.checkTimes,
 		c.checkChoices, c.checkTLS, c.checkRefused} {
 		if err := check(); err != nil {
 			return err

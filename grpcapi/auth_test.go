@@ -62,8 +62,10 @@ func (s *store) authChanged(changes []state.AuthChange) {
 
 // secured is a server with authentication enabled and these users, whose passwords are their names: root; reader, writer and
 // both with permissions for k to l; norole; and certified, who has no password.
-func secured(t testing.TB) *server {
-	s := start(t)
+func secured(t testing.TB) *server { return secure(t, start(t)) }
+
+// secure makes these users on a server.
+func secure(t testing.TB, s *server) *server {
 	a := pb.NewAuthClient(s.conn)
 	ctx := t.Context()
 	must := func(err error) {

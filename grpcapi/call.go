@@ -58,6 +58,9 @@ func (v *Services) unary(s *rpc.Server, service, method string, h unaryHandler) 
 	d := v.door(service, method)
 	d.handle = h
 	s.Unary(d.path, func(c *rpc.Call, msg []byte) {
+		if v.Audit != nil {
+			v.attend(c, msg, false)
+		}
 		if d.method == 0 {
 			c.Fail(statusOf(errNoRow))
 			return
@@ -86,6 +89,9 @@ func (v *Services) stream(s *rpc.Server, service, method string, h streamHandler
 	v.name(service)
 	d := v.door(service, method)
 	s.Stream(d.path, func(st *rpc.Stream) *rpc.Status {
+		if v.Audit != nil {
+			v.attend(st, nil, true)
+		}
 		if d.method == 0 {
 			return statusOf(errNoRow)
 		}

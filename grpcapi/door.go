@@ -92,6 +92,9 @@ func (d *door) prove(view *state.View, c authn.Caller) (who asker, wait ids.Inde
 	id, wait, who.err = d.services.Keeper.Identity(view.Auth, c)
 	who.id = auth.Identity{User: id.User, Revision: id.Revision}
 	who.old = id.User != "" && id.Revision < view.Auth.Revision()
+	if d.services.Audit != nil {
+		identified(c, view, who.id)
+	}
 	return who, wait
 }
 
@@ -134,11 +137,17 @@ func (d *door) enter(c *rpc.Call, msg []byte, again bool) {
 
 // enterStream lets a stream in.
 func (d *door) enterStream(st *rpc.Stream, h streamHandler) *rpc.Status {
-	if d.asks && !d.anonymous {
+	recorded := d.services.Audit != nil
+	if (d.asks || recorded) && !d.anonymous {
 		who := d.proveStream(st)
-		if err := who.may(d.services.Store.View(), &auth.Request{}); err != nil {
-			return statusOf(err)
+		if d.asks {
+			if err := who.may(d.services.Store.View(), &auth.Request{}); err != nil {
+				return statusOf(err)
+			}
 		}
+	}
+	if recorded {
+		witnessOf(st).open()
 	}
 	return h(st, d)
 }

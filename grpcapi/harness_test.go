@@ -3,6 +3,7 @@ package grpcapi_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/authn"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
@@ -59,7 +61,9 @@ type store struct {
 	leader    atomic.Uint64
 	refusal   atomic.Pointer[error] // when set, what proposals and barriers are answered
 	hold      chan struct{}         // when set, barriers wait for it
-	active    sync.Map              // ids.MemberID to time.Time: since when others are connected
+	audit     *audit.Log
+	tls       *tls.Config // when set, what the next server speaks
+	active    sync.Map    // ids.MemberID to time.Time: since when others are connected
 }
 
 func newStore(t testing.TB) *store { return openStore(t, vfs.NewMem()) }
@@ -242,11 +246,14 @@ func serveNode(t testing.TB, s *store, node grpcapi.Node, set grpcapi.Settings) 
 	services := grpcapi.Register(server, grpcapi.Backend{
 		Keeper: s.keeper, Verifier: s.verifier,
 		Member: memberID, Cluster: clusterID, Node: node, Store: s, Leases: s, Hub: s.hub, Compactions: s, Members: s,
-		Settings: set, Random: func() uint64 { return 1<<63 | 0x7e57 },
+		Settings: set, Audit: s.audit, Random: func() uint64 { return 1<<63 | 0x7e57 },
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.tls != nil {
+		l = tls.NewListener(l, s.tls)
 	}
 	done := make(chan struct{})
 	go func() {

@@ -36,6 +36,7 @@ func one(st *rpc.Stream) ([]byte, *rpc.Status) {
 	msg, err := st.Recv()
 	switch {
 	case err == nil:
+		witnessOf(st).ask(msg)
 		return msg, nil
 	case errors.Is(err, io.EOF):
 		return nil, malformed(errors.New("the stream ended before its request"))

@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/authn"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
@@ -98,7 +99,7 @@ type Settings struct {
 	TempDir         string        // where a snapshot is laid out before it is sent; "" is the system's
 }
 
-// Backend is everything the services stand on. All fields but Request and Random are required.
+// Backend is everything the services stand on. All fields but Audit, Request and Random are required.
 type Backend struct {
 	Keeper      *authn.Keeper   // who sends a request
 	Verifier    *authn.Verifier // passwords
@@ -111,6 +112,7 @@ type Backend struct {
 	Compactions Compactions
 	Members     Membership
 	Settings    Settings
+	Audit       *audit.Log // who asks for what is told there; nil tells nobody
 	// Request counts a call or stream and the API version that its client sent; nil counts nothing.
 	Request func(stream bool, version string)
 	// Random gives the ids of leases that the client did not choose; nil takes the system's source.

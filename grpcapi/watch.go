@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/rpc"
@@ -19,7 +20,7 @@ func (v *Services) registerWatch(s *rpc.Server) {
 // handleWatch passes a client's requests to the hub, which writes the responses. When the client has said its last word
 // the stream goes on until it is cancelled, as etcd's does.
 func (v *Services) handleWatch(st *rpc.Stream, d *door) *rpc.Status {
-	g := &guard{door: d}
+	g := &guard{door: d, seen: witnessOf(st)}
 	hs := v.Hub.OpenGuarded(st, g)
 	defer hs.Close()
 	// Closing at once when the client goes, and not when the next request would have come, also frees a Create that waits
@@ -40,8 +41,11 @@ func (v *Services) handleWatch(st *rpc.Stream, d *door) *rpc.Status {
 		}
 		switch {
 		case req.Create != nil:
-			hs.Create(req.Create, g.refused(st, req.Create))
+			refusal := g.refused(st, req.Create)
+			g.seen.watch(audit.Create, &req.Create.WatchID, req.Create.Key, req.Create.RangeEnd, refusal)
+			hs.Create(req.Create, refusal)
 		case req.Cancel != nil:
+			g.seen.watch(audit.Cancel, req.Cancel, nil, nil, "")
 			hs.Cancel(*req.Cancel)
 		case req.Progress:
 			hs.Progress()
@@ -53,6 +57,7 @@ func (v *Services) handleWatch(st *rpc.Stream, d *door) *rpc.Status {
 type guard struct {
 	door *door
 	user atomic.Pointer[string] // who was proved last; nil for nobody
+	seen *witness               // nil without an audit log
 }
 
 // refused is why a watch is not made, "" when it may be. What it proves is what the watches of the stream count by from then on.
@@ -83,7 +88,11 @@ func (g *guard) Refusal(key, end []byte) string {
 	if user := g.user.Load(); user != nil {
 		who.id = auth.Identity{User: *user, Revision: view.Auth.Revision()}
 	}
-	return watchRefusal(who.may(view, &auth.Request{Ops: []auth.Op{auth.OfWatch(key, end)}}))
+	refusal := watchRefusal(who.may(view, &auth.Request{Ops: []auth.Op{auth.OfWatch(key, end)}}))
+	if refusal != "" {
+		g.seen.watch(audit.Cancel, nil, key, end, refusal)
+	}
+	return refusal
 }
 
 // watchEnding is the status of a watch stream that its client or the connection ended.

@@ -59,6 +59,7 @@ type Config struct {
 	Pprof    bool                  // serve /debug/pprof/ and /debug/flight
 	Gateway  http.Handler          // serves /v3/; nil answers 501
 	Vars     map[string]func() any // added to /debug/vars
+	Args     []string              // the command line as /debug shows it, without secrets
 	Logger   *zap.Logger
 
 	// Warnings are what an operator has to do soon; nil for nothing ever.
@@ -87,7 +88,7 @@ func New(cfg Config) *Front {
 	client.HandleFunc("/version", f.serveVersion)
 	client.HandleFunc("/debug/vars", f.serveVars)
 	if cfg.Pprof {
-		routePprof(client)
+		f.routePprof(client)
 		routeFlight(client)
 	}
 	gateway := cfg.Gateway
@@ -119,11 +120,11 @@ func (f *Front) routeMonitor(mux *http.ServeMux) {
 	f.routeChecks(mux, "readyz", "data_corruption", "serializable_read", "linearizable_read", "non_learner")
 }
 
-func routePprof(mux *http.ServeMux) {
+func (f *Front) routePprof(mux *http.ServeMux) {
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/cmdline", f.serveArgs)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	for _, name := range []string{"heap", "goroutine", "threadcreate", "block", "mutex"} {
 		mux.Handle("/debug/pprof/"+name, pprof.Handler(name))

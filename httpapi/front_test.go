@@ -119,10 +119,10 @@ func exchange(t *testing.T, h http.Handler, input string) string {
 // TestVars checks that /debug/vars is one JSON object that holds the configured variables and Go's own.
 func TestVars(t *testing.T) {
 	f := New(Config{Member: &fakeMember{}, Metrics: testMetrics(), Logger: zap.NewNop(),
-		Vars: map[string]func() any{"raft.status": func() any { return "x" }}})
+		Vars: map[string]func() any{"raft.status": func() any { return "x" }}, Args: []string{"quorate", "--password=***"}})
 	w := httptest.NewRecorder()
 	f.Client().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/vars", nil))
-	for _, want := range []string{`"raft.status": "x"`, `"memstats": {`, `"cmdline": [`} {
+	for _, want := range []string{`"raft.status": "x"`, `"memstats": {`, `"cmdline": ["quorate","--password=***"]`} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("no %s in\n%.300s", want, w.Body.String())
 		}

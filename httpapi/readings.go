@@ -65,6 +65,9 @@ var readings = []reading{
 	{"etcd_grpc_proxy_cache_misses_total", gauge, "Cache misses of a gRPC proxy.", nil},
 	{"etcd_grpc_proxy_watchers_coalescing_total", gauge, "Watchers merged by a gRPC proxy.", nil},
 	{"etcd_grpc_proxy_events_coalescing_total", counter, "Events merged by a gRPC proxy.", nil},
+	{"quorate_audit_entries_total", counter, "Entries written to the audit log.", func(s *Sample) float64 { return float64(s.Audit.Recorded) }},
+	{"quorate_audit_lost_total", counter, "Entries of the audit log that found its queue full or could not be written.", func(s *Sample) float64 { return float64(s.Audit.Lost) }},
+	{"quorate_audit_write_failures_total", counter, "Writes of the audit log that failed.", func(s *Sample) float64 { return float64(s.Audit.Failures) }},
 	{"os_fd_limit", gauge, "Most file descriptors of this process.", func(s *Sample) float64 { return float64(s.Disk.Limit) }},
 	{"os_fd_used", gauge, "File descriptors of this process.", func(s *Sample) float64 { return float64(s.Disk.OpenFiles) }},
 }

@@ -7,6 +7,7 @@ type Sample struct {
 	Watch          WatchSample
 	Lease          LeaseSample
 	Disk           DiskSample
+	Audit          AuditSample
 	Alarms         []AlarmSample
 	Members        []string     // ids, hexadecimal
 	Peers          []PeerSample // the other members
@@ -59,6 +60,12 @@ type LeaseSample struct {
 type DiskSample struct {
 	LogBytes         uint64 // written to the log since the start
 	OpenFiles, Limit uint64 // file descriptors of the process
+}
+
+// AuditSample counts entries of the audit log since the start.
+type AuditSample struct {
+	Recorded, Lost uint64
+	Failures       uint64 // writes that failed
 }
 
 // AlarmSample is a raised alarm.

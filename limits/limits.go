@@ -82,6 +82,16 @@ const (
 	QuotaCostLease      = 64      // charged per lease grant, bytes
 )
 
+// The audit log.
+const (
+	AuditQueue      = 4096     // entries waiting to be written before more are counted as lost
+	AuditRanges     = 16       // key ranges of one request that are shown
+	AuditKeyBytes   = 512      // of a key that are shown
+	AuditEntryBytes = 4 << 10  // of all keys of one request that are shown
+	AuditTextBytes  = 256      // of any other text that are shown
+	AuditWriteBytes = 64 << 10 // lines written at once, bytes; the last line may go beyond
+)
+
 // Passwords and tokens.
 const (
 	PasswordQueue        = 128             // passwords waiting for a processor before TooManyRequests; at cost 10 some 6 s of one

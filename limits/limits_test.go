@@ -20,6 +20,7 @@ func TestRelations(t *testing.T) {
 		{PasswordQueuePerUser*2 <= PasswordQueue, "one user must not fill the queue of passwords"},
 		{PasswordQueue <= PasswordsWaiting, "every password in the queue has somebody who waits for it"},
 		{LeaseRevokesPerRound < ProposalsInFlight, "expiry must not fill the proposal queue"},
+		{2*AuditKeyBytes <= AuditEntryBytes, "the first range of a request must fit an audit entry"},
 	} {
 		if !c.ok {
 			t.Error(c.says)

@@ -93,6 +93,9 @@ func (k *Call) Reply(m Message) {
 	c := k.c
 	c.mu.Lock()
 	if k.answer() {
+		if k.witness != nil {
+			k.witness.Replied(m)
+		}
 		if framed != nil {
 			c.w.appendHeaders(&k.exchange)
 			c.w.enqueue(&k.exchange, framed, ownerRecycle)

@@ -254,6 +254,10 @@ func (c *conn) remove(x *exchange, st *Status) {
 		x.cancel()
 	}
 	x.role.ended()
+	if w := x.witness; w != nil {
+		x.witness = nil
+		w.Ended(st, time.Since(x.start))
+	}
 	if o := c.srv.cfg.Observer; o != nil && x.req.route != nil {
 		code := OK
 		if st != nil {

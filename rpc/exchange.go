@@ -40,6 +40,16 @@ type exchange struct {
 	over     bool    // removed from the connection: nothing more is sent or received
 	running  bool    // a handler has it, or will have it for certain
 	answered bool    // the handler is done with it, or never gets it
+	witness  Witness // nil for nobody
+}
+
+// Witness hears what becomes of one call or stream. Its methods are called with the connection locked, one at a time, and must
+// not block or use the call.
+type Witness interface {
+	// Replied gets the message of a call's answer, which is valid until Replied returns. An answer by ReplyStream has none.
+	Replied(m Message)
+	// Ended is called once and last. st is nil for OK; took is the time since the request's headers came.
+	Ended(st *Status, took time.Duration)
 }
 
 // inflow is the receiving half.
@@ -109,6 +119,27 @@ func (x *exchange) MetadataValues(key string) []string {
 		}
 	}
 	return values
+}
+
+// SetWitness says who hears what becomes of the exchange from now on. When it is over already, w hears that at once.
+func (x *exchange) SetWitness(w Witness) {
+	x.c.mu.Lock()
+	defer x.c.mu.Unlock()
+	if x.start.IsZero() {
+		x.start = time.Now()
+	}
+	if x.over {
+		w.Ended(x.end, time.Since(x.start))
+		return
+	}
+	x.witness = w
+}
+
+// Witness is who was set, nil for nobody or when the exchange is over.
+func (x *exchange) Witness() Witness {
+	x.c.mu.Lock()
+	defer x.c.mu.Unlock()
+	return x.witness
 }
 
 // Peer returns the client's address.

@@ -116,6 +116,7 @@ func TestCommandLines(t *testing.T) {
 		{"join", quorate, nil, []string{"--initial-cluster-state=existing", "--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0",
 			"--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "cannot fetch cluster info from peer urls"},
 		{"bad file", quorate, nil, []string{"--config-file=/nonexistent.yaml"}, 1, "", "cannot read the config file: open /nonexistent.yaml"},
+		{"audit log", quorate, nil, []string{"--audit-log=/proc/nowhere/audit.log"}, 1, "", "--audit-log: open /proc/nowhere/audit.log: no such file or directory"},
 		{"unwritable", quorate, nil, []string{"--data-dir=/proc/nowhere", "--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0",
 			"--advertise-client-urls=http://127.0.0.1:0"}, 1, "", "cannot make directory /proc/nowhere"},
 	} {

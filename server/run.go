@@ -74,7 +74,7 @@ func Run(p Process) int {
 	}
 	defer func() { _ = logger.Sync() }()
 	logNotes(logger, loaded.Notes)
-	logger.Info("Running: ", zap.Strings("args", append([]string{p.Program}, p.Args...)))
+	logger.Info("Running: ", zap.Strings("args", config.MaskArgs(append([]string{p.Program}, p.Args...))))
 	if err != nil {
 		p.complain(logger, loaded.Config, "failed to verify flags", err)
 		return exitFailure

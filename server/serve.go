@@ -172,7 +172,7 @@ func (s *Server) backend() grpcapi.Backend {
 	return grpcapi.Backend{
 		Keeper: &c.clients.keeper, Verifier: c.clients.verifier,
 		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.clients, c.engine},
-		Leases: &leaseDoor{s: s, slots: make(chan struct{}, leaseCalls)}, Hub: c.hub, Members: s.membership(), Compactions: c.compacts.log, Request: c.metrics.Clients.Request,
+		Leases: &leaseDoor{s: s, slots: make(chan struct{}, leaseCalls)}, Hub: c.hub, Members: s.membership(), Compactions: c.compacts.log, Request: c.metrics.Clients.Request, Audit: s.audit,
 		Settings: grpcapi.Settings{
 			QuotaBytes: s.shownQuota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),
 			LeaseTTLSeconds: s.leaseTTLMin(), Election: time.Duration(s.cfg.ElectionTicks()) * s.cfg.Heartbeat(), StrictReconfig: s.cfg.Cluster.StrictReconfig,

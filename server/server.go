@@ -27,6 +27,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/discovery"
 	"quorate.dev/quorate/httpapi"
@@ -50,6 +51,7 @@ type Server struct {
 	secure security
 	core   core
 	front  *httpapi.Front
+	audit  *audit.Log         // nil for none
 	dns    discovery.Resolver // asked by a member without data
 
 	undo []step // of what is running, in the order of starting
@@ -102,7 +104,7 @@ func start(ctx context.Context, c *config.Config, logger *zap.Logger, dns discov
 	own := *c
 	s := &Server{cfg: &own, logger: logger, dns: dns, ending: make(chan struct{})}
 	for _, start := range []func(context.Context) error{
-		s.openDirectory, s.loadCertificates, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
+		s.openDirectory, s.openAudit, s.loadCertificates, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
 	} {
 		if err := start(ctx); err != nil {
 			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

@@ -28,9 +28,10 @@ var mayImport = map[string][]string{
 	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock", "internal/canary"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
+	"audit":   {"limits", "internal/clock"},
 	"authn":   {"ids", "fault", "limits", "internal/clock"},
 	"rpc":     {},
-	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "auth", "authn", "watch", "limits", "rpc", "internal/etcddb", "storage"},
+	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "auth", "authn", "watch", "audit", "limits", "rpc", "internal/etcddb", "storage"},
 	"httpapi": {"rpc"},
 	"config":  {"limits"},
 	"server":  {"*"},
