@@ -57,6 +57,9 @@ fuzz: ## every fuzz target for FUZZ (default 10s) each
 fuzz-long: ## every fuzz target for 10 minutes each
 	scripts/fuzz 10m
 
+fuzz-auth: ## a million random decisions of authorization compared with a model
+	$(GO) test ./auth -run 'TestDecisions' -count=1 -decisions 1000000 -v
+
 kill: ## 50 rounds of kill -9 under load, each reopened and checked
 	$(GO) test ./server -run TestKill -kill-rounds 50 -count=1 -timeout 30m -v
 

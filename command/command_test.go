@@ -37,14 +37,22 @@ func TestEntriesAreEtcds(t *testing.T) {
 	if err := proto.Unmarshal(AppendEntry(nil, 42, Put, body), &theirs); err != nil {
 		t.Fatal(err)
 	}
-	if theirs.Header.GetID() != 42 || !proto.Equal(theirs.Put, put) {
+	if theirs.Header.GetID() != 42 || theirs.Header.GetUsername() != "" || !proto.Equal(theirs.Put, put) {
 		t.Fatalf("etcd reads our entry as %v", &theirs)
+	}
+	theirs.Reset()
+	if err := proto.Unmarshal(AppendEntryAs(nil, 43, "ann", 7, Put, body), &theirs); err != nil {
+		t.Fatal(err)
+	}
+	if h := theirs.Header; h.GetID() != 43 || h.GetUsername() != "ann" || h.GetAuthRevision() != 7 || !proto.Equal(theirs.Put, put) {
+		t.Fatalf("etcd reads our entry of a user as %v", &theirs)
 	}
 	for kind, m := range map[Kind]*pb.InternalRaftRequest{
 		Put:         {Header: &pb.RequestHeader{ID: 1}, Put: put},
 		LeaseRevoke: {Header: &pb.RequestHeader{ID: 2, Username: "u", AuthRevision: 3}, LeaseRevoke: &pb.LeaseRevokeRequest{ID: 9}},
 		Compaction:  {Header: &pb.RequestHeader{ID: 3}, Compaction: &pb.CompactionRequest{Revision: 5}},
-		Unknown:     {Header: &pb.RequestHeader{ID: 4}, AuthEnable: &pb.AuthEnableRequest{}},
+		AuthEnable:  {Header: &pb.RequestHeader{ID: 4}, AuthEnable: &pb.AuthEnableRequest{}},
+		Unknown:     {Header: &pb.RequestHeader{ID: 5}, DowngradeVersionTest: &pb.DowngradeVersionTestRequest{}},
 	} {
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -92,5 +100,19 @@ func TestAppendEntryAllocates(t *testing.T) {
 	buf := make([]byte, 0, 1024)
 	if n := testing.AllocsPerRun(100, func() { buf = AppendEntry(buf[:0], 1, Put, body) }); n > 0 {
 		t.Errorf("%v allocations an entry, want none", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { buf = AppendEntryAs(buf[:0], 1, "ann", 7, Put, body) }); n > 0 {
+		t.Errorf("%v allocations an entry of a user, want none", n)
+	}
+	read := func(likely string) {
+		if c, err := DecodeAfter(buf, likely); err != nil || c.Username != "ann" || c.AuthRevision != 7 {
+			t.Errorf("decodes as %+v, %v", c, err)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { read("ann") }); n > 0 {
+		t.Errorf("%v allocations to decode an entry of the same user, want none", n)
+	}
+	for _, likely := range []string{"", "an", "anna", "bob"} {
+		read(likely)
 	}
 }

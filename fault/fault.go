@@ -165,6 +165,9 @@ var (
 	InvalidAuthToken     = row("InvalidAuthToken", CodeUnauthenticated, "etcdserver: invalid auth token")
 	InvalidAuthMgmt      = row("InvalidAuthMgmt", CodeInvalidArgument, "etcdserver: invalid auth management")
 	AuthOldRevision      = row("AuthOldRevision", CodeInvalidArgument, "etcdserver: revision of auth store is old")
+	// The next two are not in etcd's table and travel as they are.
+	NoPasswordUser  = row("NoPasswordUser", CodeUnknown, "auth: authentication failed, password was given for no password user")
+	TokenVerifyOnly = row("TokenVerifyOnly", CodeUnknown, "auth: token signing attempted with verify-only key")
 )
 
 // The errors of the lock and election services.

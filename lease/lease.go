@@ -103,6 +103,12 @@ func (t *Table) Get(id ids.LeaseID) (Lease, bool) {
 // Keys returns the keys attached to the lease, sorted, as copies.
 func (t *Table) Keys(id ids.LeaseID) [][]byte { return keysOf(&t.leases, id) }
 
+// EachKey is View.EachKey of the table as it is now.
+func (t *Table) EachKey(id ids.LeaseID, f func(key string) bool) { eachKey(&t.leases, id, f) }
+
+// EachAttached is View.EachAttached of the table as it is now.
+func (t *Table) EachAttached(f func(key string) bool) { eachAttached(&t.leases, f) }
+
 // Grant adds a lease that does not exist and is not 0. ttl is in seconds.
 func (t *Table) Grant(b *storage.Batch, id ids.LeaseID, ttl int64) {
 	if id == 0 || t.Has(id) {
@@ -209,6 +215,12 @@ func (v *View) All() []Lease {
 // Keys returns the keys attached to the lease, sorted, as copies; nil when there are none or no such lease.
 func (v *View) Keys(id ids.LeaseID) [][]byte { return keysOf(&v.leases, id) }
 
+// EachKey calls f with the keys attached to the lease, ascending, until f returns false.
+func (v *View) EachKey(id ids.LeaseID, f func(key string) bool) { eachKey(&v.leases, id, f) }
+
+// EachAttached calls f with the keys attached to any lease until f returns false.
+func (v *View) EachAttached(f func(key string) bool) { eachAttached(&v.leases, f) }
+
 // KeyCount is the number of keys attached to the lease.
 func (v *View) KeyCount(id ids.LeaseID) int {
 	e, ok := v.leases.get(id)
@@ -229,6 +241,23 @@ func keysOf(leases *tree[ids.LeaseID, *entry], id ids.LeaseID) [][]byte {
 		return true
 	})
 	return out
+}
+
+func eachKey(leases *tree[ids.LeaseID, *entry], id ids.LeaseID, f func(key string) bool) {
+	if e, ok := leases.get(id); ok {
+		e.keys.each(func(k string, _ struct{}) bool { return f(k) })
+	}
+}
+
+func eachAttached(leases *tree[ids.LeaseID, *entry], f func(key string) bool) {
+	leases.each(func(_ ids.LeaseID, e *entry) bool {
+		more := true
+		e.keys.each(func(k string, _ struct{}) bool {
+			more = f(k)
+			return more
+		})
+		return more
+	})
 }
 
 // The record of a lease is etcd's (source: etcd v3.7 server/lease/leasepb/lease.proto and server/storage/schema/lease.go):

@@ -82,6 +82,21 @@ const (
 	QuotaCostLease      = 64      // charged per lease grant, bytes
 )
 
+// Passwords and tokens.
+const (
+	PasswordQueue        = 128             // passwords waiting for a processor before TooManyRequests; at cost 10 some 6 s of one
+	PasswordQueuePerUser = 32              // of these, of one user; unknown users and new passwords count as one user each
+	PasswordsWaiting     = 4096            // requests that wait for these passwords, those that share one included
+	Credentials          = 1 << 14         // passwords found right and remembered, some 200 bytes each
+	SimpleTokens         = 1 << 17         // simple tokens of a member, some 400 bytes each; over it the least used go first
+	SimpleTokenAhead     = LogHeldEntries  // entries that a token's index may be ahead of what is applied and be waited for
+	TokenBytes           = 16 << 10        // a longer token is refused unread, bytes
+	TokensVerified       = 1 << 13         // JSON web tokens found valid and remembered, some 200 bytes each
+	TokenKeysRetired     = 4               // replaced keys that still verify
+	TokenKeyPoll         = 1 * time.Second // least time between two looks at the key files
+	TokenSweep           = 1 * time.Second // least time between two rounds that remove expired simple tokens
+)
+
 // Failures.
 const (
 	HealRetry      = 2 * time.Second // between two attempts to find a leader that heals a member

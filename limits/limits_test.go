@@ -17,6 +17,8 @@ func TestRelations(t *testing.T) {
 		{SnapshotChunkBytes < RequestBytes, "a snapshot chunk is a small message"},
 		{QuotaBytesDefault < QuotaBytesSuggested, "the default quota is below the suggested maximum"},
 		{LeaseCheckpointsPerReq*20 < RequestBytes, "a checkpoint of 20 bytes a lease must fit a request"},
+		{PasswordQueuePerUser*2 <= PasswordQueue, "one user must not fill the queue of passwords"},
+		{PasswordQueue <= PasswordsWaiting, "every password in the queue has somebody who waits for it"},
 		{LeaseRevokesPerRound < ProposalsInFlight, "expiry must not fill the proposal queue"},
 	} {
 		if !c.ok {

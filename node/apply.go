@@ -80,6 +80,7 @@ type applier struct {
 	waiters   []command.Waiter
 	responses []*raftpb.Message // of storage-apply messages whose entries are all in this batch or before
 	bytes     int               // data of cmds
+	username  string            // of the last command that had one
 	change    *raftpb.ConfChange
 	outcome   command.Result // of change
 	news      bool           // reads may wait for the batch: it holds the first entry of a term
@@ -137,7 +138,10 @@ func (a *applier) decode(e *raftpb.Entry) error {
 	var err error
 	switch e.GetType() {
 	case raftpb.EntryNormal:
-		cmd, err = command.Decode(e.GetData())
+		cmd, err = command.DecodeAfter(e.GetData(), a.username)
+		if cmd.Username != "" {
+			a.username = cmd.Username
+		}
 	case raftpb.EntryConfChange:
 		a.change = &raftpb.ConfChange{}
 		err = proto.Unmarshal(e.GetData(), a.change)

@@ -15,7 +15,12 @@ import (
 //
 // In addition to the errors of Propose there is fault.NotLeader, which says for certain that the command does not take effect.
 func (h *Host) ProposeInTerm(term ids.Term, kind command.Kind, m Message, w command.Waiter) {
-	if err := h.propose(uint64(term), kind, nil, m, w); err != nil {
+	h.ProposeInTermAs(term, kind, m, "", 0, w)
+}
+
+// ProposeInTermAs is ProposeInTerm in the name of a user, as ProposeAs is.
+func (h *Host) ProposeInTermAs(term ids.Term, kind command.Kind, m Message, name string, revision uint64, w command.Waiter) {
+	if err := h.propose(asker{user: name, revision: revision, bound: uint64(term)}, kind, nil, m, w); err != nil {
 		h.refuse(w, err)
 	}
 }

@@ -28,14 +28,36 @@ type Message = interface {
 // timeout, and an error that wraps fault.Stopped when the host has stopped or failed. After a timeout or a stop the command
 // may still take effect.
 func (h *Host) Propose(kind command.Kind, body []byte, w command.Waiter) {
-	if err := h.propose(0, kind, body, nil, w); err != nil {
+	if err := h.propose(asker{}, kind, body, nil, w); err != nil {
 		h.refuse(w, err)
 	}
 }
 
+// ProposeAs is Propose for a request of a user, who was known at that revision of the authentication state. The entry carries
+// both, and the state machine decides by them whether the command may take effect. It is the same as Propose for "" and 0.
+func (h *Host) ProposeAs(kind command.Kind, body []byte, name string, revision uint64, w command.Waiter) {
+	if err := h.propose(asker{user: name, revision: revision}, kind, body, nil, w); err != nil {
+		h.refuse(w, err)
+	}
+}
+
+// ProposeMessageAs is ProposeAs for a message that is not yet encoded.
+func (h *Host) ProposeMessageAs(kind command.Kind, m Message, name string, revision uint64, w command.Waiter) {
+	if err := h.propose(asker{user: name, revision: revision}, kind, nil, m, w); err != nil {
+		h.refuse(w, err)
+	}
+}
+
+// asker is who proposes something.
+type asker struct {
+	user     string
+	revision uint64 // of the authentication state, at which the user was known
+	bound    uint64 // the term of which it must become an entry, 0 for any
+}
+
 // ProposeMessage is Propose for a message that is not yet encoded.
 func (h *Host) ProposeMessage(kind command.Kind, m Message, w command.Waiter) {
-	if err := h.propose(0, kind, nil, m, w); err != nil {
+	if err := h.propose(asker{}, kind, nil, m, w); err != nil {
 		h.refuse(w, err)
 	}
 }
@@ -45,8 +67,8 @@ func (h *Host) refuse(w command.Waiter, err error) {
 	w.Complete(&command.Result{Err: err})
 }
 
-// propose checks the bounds and adds the command to the open chunk. bound is the term of which it must become an entry, 0 for any.
-func (h *Host) propose(bound uint64, kind command.Kind, body []byte, m Message, w command.Waiter) error {
+// propose checks the bounds and adds the command to the open chunk.
+func (h *Host) propose(by asker, kind command.Kind, body []byte, m Message, w command.Waiter) error {
 	if len(body) > h.cfg.MaxRequestBytes || (m != nil && m.Size() > h.cfg.MaxRequestBytes) {
 		return fault.RequestTooLarge
 	}
@@ -67,10 +89,10 @@ func (h *Host) propose(bound uint64, kind command.Kind, body []byte, m Message, 
 		p.scratch = m.Append(p.scratch[:0])
 		body = p.scratch
 	}
-	c := p.openFor(bound)
+	c := p.openFor(by.bound)
 	before := len(c.arena)
 	p.next++
-	c.arena = command.AppendEntry(c.arena, p.next, kind, body)
+	c.arena = command.AppendEntryAs(c.arena, p.next, by.user, by.revision, kind, body)
 	size := len(c.arena) - before
 	if size > h.cfg.MaxRequestBytes {
 		c.arena = c.arena[:before]

@@ -14,9 +14,9 @@ import (
 // conn is one HTTP/2 connection. Its reader goroutine runs serve; the fields up to mu belong to that goroutine or never
 // change, those after it are protected by mu.
 type conn struct {
-	srv     *Server
-	nc      net.Conn
-	tls     *tls.ConnectionState // nil without TLS
+	srv *Server
+	nc  net.Conn
+	secured
 	flusher *flusher
 	in      input
 	fr      *http2.Framer
@@ -30,6 +30,12 @@ type conn struct {
 	ledger    // what the peer makes the server hold
 	deadlines deadlines
 	life      lifetime
+}
+
+// secured is what the TLS handshake told. It never changes.
+type secured struct {
+	tls *tls.ConnectionState // nil without TLS
+	cn  string               // see Call.CertificateCN
 }
 
 // ledger counts what a connection holds, and remembers what it held.
@@ -60,7 +66,10 @@ func connErrorf(code http2.ErrCode, format string, args ...any) error {
 }
 
 func newConn(s *Server, nc net.Conn, state *tls.ConnectionState) *conn {
-	c := &conn{srv: s, nc: nc, tls: state, flusher: s.flusherFor(), streams: map[uint32]*exchange{}}
+	c := &conn{srv: s, nc: nc, secured: secured{tls: state}, flusher: s.flusherFor(), streams: map[uint32]*exchange{}}
+	if s.cfg.CertificateNames {
+		c.cn = certificateCN(state)
+	}
 	c.in.init(nc, rawConn(nc), c.beforeRead)
 	c.in.begin = func() { c.turn = s.crowd.enter(c.in.now) }
 	if s.cfg.Observer != nil {
@@ -77,6 +86,15 @@ func newConn(s *Server, nc net.Conn, state *tls.ConnectionState) *conn {
 	c.guard.init(time.Now())
 	c.life.init(s.cfg)
 	return c
+}
+
+// certificateCN is the common name of the certificate that a client proved to own and that was verified, "" for none.
+// Every verified chain begins with that certificate.
+func certificateCN(state *tls.ConnectionState) string {
+	if state == nil || len(state.VerifiedChains) == 0 || len(state.VerifiedChains[0]) == 0 {
+		return ""
+	}
+	return state.VerifiedChains[0][0].Subject.CommonName
 }
 
 // serve reads frames until the connection ends. The client's preface has been read.

@@ -117,6 +117,10 @@ func (x *exchange) Peer() net.Addr { return x.c.nc.RemoteAddr() }
 // TLS returns the state of the connection's handshake, nil without TLS.
 func (x *exchange) TLS() *tls.ConnectionState { return x.c.tls }
 
+// CertificateCN returns the common name of the client's certificate, for authentication. It is "" without TLS, without a
+// certificate that was verified, and unless Config.CertificateNames is set.
+func (x *exchange) CertificateCN() string { return x.c.cn }
+
 // Deadline returns when the client gives up; false when it did not say.
 func (x *exchange) Deadline() (time.Time, bool) { return x.deadline, !x.deadline.IsZero() }
 

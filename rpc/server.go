@@ -43,6 +43,9 @@ type Config struct {
 	// WriteTimeout is how long a peer may refuse to take a single byte before its connection is cut; 0 means 20 s.
 	WriteTimeout time.Duration
 
+	// CertificateNames lets handlers see the common names of verified client certificates: see Call.CertificateCN.
+	CertificateNames bool
+
 	// Observer is told what happens; nil for nobody.
 	Observer Observer
 	// Log gets what an operator may want to know, as a message and key-value pairs; nil drops it.

@@ -53,9 +53,10 @@ func (p proposer) ProposeMessage(kind command.Kind, m leader.Message, w command.
 	p.core.host.ProposeMessage(kind, m, w)
 }
 
-// ProposeInTerm implements leader.Proposer.
+// ProposeInTerm implements leader.Proposer. That a lease has expired is decided like a client's request.
 func (p proposer) ProposeInTerm(term ids.Term, kind command.Kind, m leader.Message, w command.Waiter) {
-	p.core.host.ProposeInTerm(term, kind, m, w)
+	user, revision := p.core.machine.View().Steward()
+	p.core.host.ProposeInTermAs(term, kind, m, user, revision, w)
 }
 
 // dutyState is what the duties look at.

@@ -45,18 +45,11 @@ func unpack(b []byte) []command.Command {
 
 // someState is what every input finds.
 func someState() []command.Command {
-	var log []command.Command
-	for _, line := range []string{
+	return mustParse(
 		"add 161 http://a:2380 name=a", "add 162 http://b:2380 learner", "grant 1 60", "grant 2 60", "put k01 v lease=1", "put k02 v",
 		"put k03 v lease=2", "put k02 w", "del k03", "compact 3",
-	} {
-		c, err := parse(line)
-		if err != nil {
-			panic(err)
-		}
-		log = append(log, c)
-	}
-	return log
+		"user add root x", "user grant root root", "role add r0", "role grant r0 write k02", "user add u0 x", "user grant u0 r0",
+	)
 }
 
 // FuzzApply applies whatever bytes a log may hold, once as one batch and once as many with a restart, and wants no panic and
@@ -68,6 +61,9 @@ func FuzzApply(f *testing.F) {
 	}
 	entry := command.AppendEntry(nil, 7, command.Put, (&wire.PutRequest{Key: []byte("k")}).Append(nil))
 	f.Add(append([]byte{wholeEntry, 0, byte(len(entry))}, entry...))
+	f.Add(pack(randomAuthLog(r, 40)))
+	entry = command.AppendEntryAs(nil, 8, "u0", 9, command.DeleteRange, (&wire.DeleteRangeRequest{Key: []byte("k02"), PrevKV: true}).Append(nil))
+	f.Add(append(pack(mustParse("enable")), append([]byte{wholeEntry, 0, byte(len(entry))}, entry...)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		log := number(1, 1, append(someState(), unpack(data)...))
 		one, many := newRig(t, vfs.NewMem()), newRig(t, vfs.NewMem())

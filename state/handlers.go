@@ -27,6 +27,24 @@ var handlers = [...]handler{
 	command.ClusterVersion:   clusterVersion,
 	command.DowngradeInfo:    downgradeInfo,
 	command.ConfChange:       confChange,
+
+	command.AuthEnable:               authEnable,
+	command.AuthDisable:              authDisable,
+	command.AuthUserAdd:              authUserAdd,
+	command.AuthUserDelete:           authNames(command.AuthUserDelete, authUserDelete),
+	command.AuthUserChangePassword:   authNames(command.AuthUserChangePassword, authUserChangePassword),
+	command.AuthUserGrantRole:        authNames(command.AuthUserGrantRole, authUserGrantRole),
+	command.AuthUserRevokeRole:       authNames(command.AuthUserRevokeRole, authUserRevokeRole),
+	command.AuthRoleAdd:              authNames(command.AuthRoleAdd, authRoleAdd),
+	command.AuthRoleDelete:           authNames(command.AuthRoleDelete, authRoleDelete),
+	command.AuthRoleGrantPermission:  authRoleGrantPermission,
+	command.AuthRoleRevokePermission: authRoleRevokePermission,
+	command.Authenticate:             authenticate,
+	command.AuthStatus:               authAsked,
+	command.AuthUserGet:              authAsked,
+	command.AuthUserList:             authAsked,
+	command.AuthRoleGet:              authAsked,
+	command.AuthRoleList:             authAsked,
 }
 
 // denied says whether an alarm denies the command. A corrupt store is the worse news; one that is fenced denies nothing. A Txn may go past NOSPACE when it puts

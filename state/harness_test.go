@@ -135,6 +135,7 @@ func showView(t testing.TB, v *state.View) string {
 	for _, a := range v.Alarms {
 		fmt.Fprintf(&out, "alarm %x %d\n", a.MemberID, a.Alarm)
 	}
+	showAuth(t, v, &out)
 	if c := v.Members.ConfState(); len(c.Voters)+len(c.Learners) > 0 {
 		fmt.Fprintf(&out, "voters %x learners %x\n", c.Voters, c.Learners)
 	}
@@ -233,6 +234,9 @@ func showEffects(e *state.Effects) string {
 	for _, c := range e.Changes {
 		kind := [...]string{member.Added: "added", member.Promoted: "promoted", member.Updated: "updated", member.Removed: "removed"}[c.Kind]
 		fmt.Fprintf(&out, "member %s %s\n", c.Member.ID, kind)
+	}
+	for _, c := range e.Auth {
+		out.WriteString(showAuthChange(c))
 	}
 	if e.Alarms {
 		out.WriteString("alarms changed\n")

@@ -48,6 +48,9 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
+// logs are the kinds of random logs.
+var logs = []func(*rand.Rand, int) []command.Command{randomLog, randomAuthLog}
+
 // batchOf is a random piece of the log from position at on.
 func batchOf(r *rand.Rand, log []command.Command, at int) []command.Command {
 	return log[at:min(len(log), at+1+r.IntN(60))]
@@ -56,9 +59,9 @@ func batchOf(r *rand.Rand, log []command.Command, at int) []command.Command {
 // TestReplayIsDeterministic runs one log in batches of random sizes, with steps of housekeeping and clean restarts at random
 // places, and compares with the reference: results, effects, stored bytes, hash and view.
 func TestReplayIsDeterministic(t *testing.T) {
-	for range 8 {
+	for i := range 8 {
 		r := seeded(t)
-		log := randomLog(r, 1500)
+		log := logs[i%2](r, 1500)
 		want := reference(t, log)
 		rig := newRig(t, vfs.NewMem())
 		var got outcome
@@ -105,9 +108,9 @@ func eventLines(effects string) []string {
 // TestCrashAnywhere cuts the power at random places, several times in one run of a log, and goes on from the engine's mark.
 // What a restart finds must be exactly the state after the command that the mark names.
 func TestCrashAnywhere(t *testing.T) {
-	for range 6 {
+	for i := range 6 {
 		r := seeded(t)
-		log := randomLog(r, 900)
+		log := logs[i%2](r, 900)
 		want := reference(t, log)
 		views := viewsOf(t, log)
 		rig := newRig(t, vfs.NewCrashableMem())

@@ -27,7 +27,7 @@ import (
 //	restart          a clean stop and a start
 //	crash            a power loss that keeps what was synced, and a start
 //	flush            makes everything durable
-//	stored bucket    the records of a bucket, named as in storage (k m l a c M R)
+//	stored bucket    the records of a bucket, named as in storage (k m l a c M R A U O)
 //	hash             HashKV at the current revision
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -110,8 +110,13 @@ func (f *fields) word(i int) string {
 	return ""
 }
 
-// bytes is a word in which ” stands for the empty string.
-func (f *fields) bytes(i int) []byte { return []byte(strings.ReplaceAll(f.word(i), "''", "")) }
+// bytes is a word in which ” stands for the empty string and + for the range end that means all keys.
+func (f *fields) bytes(i int) []byte {
+	if f.word(i) == "+" {
+		return []byte{0}
+	}
+	return []byte(strings.ReplaceAll(f.word(i), "''", ""))
+}
 
 func (f *fields) int(s string) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
@@ -145,6 +150,7 @@ func split(line string) *fields {
 //	grant ID TTL     revoke ID     checkpoint ID REMAINING    alarm get|activate|deactivate MEMBER TYPE
 //	add ID URL [name=N] [learner] [promote]    update ID URL  remove ID          attributes ID NAME URL
 //	version V        downgrade [V]                            empty              raw KIND HEX
+//	and those of parseAuth
 func parse(line string) (command.Command, error) {
 	verb, rest, _ := strings.Cut(line, " ")
 	f := split(rest)
@@ -176,6 +182,9 @@ func parse(line string) (command.Command, error) {
 		return cmd(command.MemberAttributes, &wire.ClusterMemberAttrSetRequest{MemberID: uint64(id), Name: f.word(1), ClientURLs: f.words[2:]}), nil
 	case "empty":
 		return command.Command{Kind: command.Empty}, nil
+	}
+	if c, err := parseAuth(verb, rest); err == nil {
+		return c, nil
 	}
 	return parseRare(verb, f, id)
 }

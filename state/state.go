@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/canary"
@@ -34,6 +35,7 @@ type Machine struct {
 	leases  *lease.Table
 	members *member.Table
 	alarms  alarms
+	auth    *auth.Table
 	mark    storage.Mark // of the last command applied
 	view    atomic.Pointer[View]
 	failed  error // nothing is applied after the first failure
@@ -43,6 +45,7 @@ type Machine struct {
 	effects Effects
 	scratch scratch
 	granted func(ids.LeaseID) bool // leases.Has
+	running ids.Index              // of the command
 }
 
 // scratch holds one request of each frequent kind, decoded. They alias the command that is being applied.
@@ -60,6 +63,7 @@ type View struct {
 	Leases     *lease.View
 	Members    *member.View
 	Alarms     []wire.AlarmMember // ascending by member, then by type; not to be changed
+	Auth       *auth.View
 }
 
 // RetainedBytes is what the quota is compared with: revision keys and values of all records that are not removed yet, and
@@ -74,6 +78,7 @@ type Effects struct {
 	Events    []*mvcc.EventBatch // ascending by revision
 	Leases    []LeaseChange      // in order
 	Changes   []member.Change    // of membership, in order
+	Auth      []AuthChange       // in order
 	Alarms    bool               // alarms were raised or cleared
 	Members   bool               // members, their attributes, the cluster version or the downgrade changed
 	Compacted *Compaction        // the last compaction of the batch; nil when there was none
@@ -128,7 +133,10 @@ func (m *Machine) load() (err error) {
 	if m.members, err = member.Open(m.engine, m.config.MaxLearners); err != nil {
 		return err
 	}
-	m.alarms, err = openAlarms(m.engine)
+	if m.alarms, err = openAlarms(m.engine); err != nil {
+		return err
+	}
+	m.auth, err = auth.Open(m.engine)
 	return err
 }
 
@@ -144,7 +152,7 @@ func (m *Machine) View() *View { return m.view.Load() }
 func (m *Machine) publish() {
 	m.view.Store(&View{
 		View: m.keys.Publish(), Applied: m.mark.Index, Term: m.mark.Term,
-		Leases: m.leases.View(), Members: m.members.View(), Alarms: m.alarms.list,
+		Leases: m.leases.View(), Members: m.members.View(), Alarms: m.alarms.list, Auth: m.auth.Published(),
 	})
 }
 
@@ -191,7 +199,8 @@ func (m *Machine) resetEffects() {
 	e := &m.effects
 	clear(e.Events)
 	clear(e.Changes)
-	*e = Effects{Events: e.Events[:0], Leases: e.Leases[:0], Changes: e.Changes[:0]}
+	clear(e.Auth)
+	*e = Effects{Events: e.Events[:0], Leases: e.Leases[:0], Changes: e.Changes[:0], Auth: e.Auth[:0]}
 }
 
 // run applies one command.
@@ -201,7 +210,11 @@ func (m *Machine) run(c *command.Command, r *command.Result) {
 		return
 	}
 	kind := c.Kind.Row().Kind
+	m.running = c.Index
 	if r.Err = m.denied(kind.Row()); r.Err == nil {
+		r.Err = m.permitted(c)
+	}
+	if r.Err == nil {
 		if err := handlers[kind](m, c.Body, r); err != nil {
 			*r = command.Result{Err: err}
 		}

@@ -31,6 +31,7 @@ type Stream struct {
 	sink Sink
 
 	// Guarded by hub.mu.
+	guard    Guard         // nil: everything may be watched
 	place    *list.Element // in hub.streams
 	watchers map[int64]*watcher
 	nextID   int64
@@ -112,6 +113,7 @@ func (s *Stream) crowded() bool { return len(s.replies.waiting) > repliesMax && 
 func (s *Stream) create(req *wire.WatchCreateRequest, denied string) {
 	h := s.hub
 	span, nonEmpty := spanOf(req.Key, req.RangeEnd)
+	denied = s.deniedBy(req, denied)
 	_, taken := s.watchers[req.WatchID]
 	switch {
 	case req.StartRevision < 0:
@@ -192,12 +194,12 @@ func (s *Stream) Cancel(id int64) {
 	h.confirmCancel(w)
 }
 
-// confirmCancel retires w and tells the client.
+// confirmCancel retires w and tells the client, also why when the client may not watch those keys any more.
 func (h *Hub) confirmCancel(w *watcher) {
 	s := w.stream
 	h.retire(w)
 	delete(s.watchers, w.id)
-	s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: w.id, Canceled: true})
+	s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: w.id, Canceled: true, CancelReason: s.refusal(w.span)})
 	h.payProgress(s)
 }
 

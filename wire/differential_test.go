@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -60,6 +61,12 @@ var kinds = []kind{
 	{"ClusterVersionSetRequest", func() message { return new(wire.ClusterVersionSetRequest) }, func() proto.Message { return new(membershippb.ClusterVersionSetRequest) }, false},
 	{"ClusterMemberAttrSetRequest", func() message { return new(wire.ClusterMemberAttrSetRequest) }, func() proto.Message { return new(membershippb.ClusterMemberAttrSetRequest) }, false},
 	{"DowngradeInfoSetRequest", func() message { return new(wire.DowngradeInfoSetRequest) }, func() proto.Message { return new(membershippb.DowngradeInfoSetRequest) }, false},
+	{"AuthNames", func() message { return new(wire.AuthNames) }, func() proto.Message { return new(etcdserverpb.InternalAuthenticateRequest) }, false},
+	{"AuthUserAddRequest", func() message { return new(wire.AuthUserAddRequest) }, func() proto.Message { return new(etcdserverpb.AuthUserAddRequest) }, false},
+	{"AuthRoleGrantPermissionRequest", func() message { return new(wire.AuthRoleGrantPermissionRequest) }, func() proto.Message { return new(etcdserverpb.AuthRoleGrantPermissionRequest) }, false},
+	{"AuthRoleRevokePermissionRequest", func() message { return new(wire.AuthRoleRevokePermissionRequest) }, func() proto.Message { return new(etcdserverpb.AuthRoleRevokePermissionRequest) }, false},
+	{"AuthUser", func() message { return new(wire.AuthUser) }, func() proto.Message { return new(authpb.User) }, false},
+	{"AuthRole", func() message { return new(wire.AuthRole) }, func() proto.Message { return new(authpb.Role) }, false},
 	{"WatchCreateRequest", func() message { return new(wire.WatchCreateRequest) }, func() proto.Message { return new(etcdserverpb.WatchCreateRequest) }, false},
 	{"WatchRequest", func() message { return new(wire.WatchRequest) }, func() proto.Message { return new(etcdserverpb.WatchRequest) }, false},
 	{"WatchResponse", func() message { return new(wire.WatchResponse) }, func() proto.Message { return new(etcdserverpb.WatchResponse) }, true},

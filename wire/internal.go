@@ -2,8 +2,8 @@ package wire
 
 import "google.golang.org/protobuf/encoding/protowire"
 
-// Fields of InternalRaftRequest that hold a request (source: etcd v3.7 api/etcdserverpb/raft_internal.proto). The fields
-// of authentication, from 1000 on, have no names here.
+// Fields of InternalRaftRequest that hold a request (source: etcd v3.7 api/etcdserverpb/raft_internal.proto). Those of
+// authentication stand in auth.go.
 const (
 	FieldRange             int32 = 3
 	FieldPut               int32 = 4
@@ -29,6 +29,9 @@ type Internal struct {
 	AuthRevision uint64 // header.auth_revision
 	Field        int32  // the field that holds the request, see the constants above, 0 when none
 	Body         []byte // that request's bytes, not looked into
+
+	// Likely is for Unmarshal, which leaves it: a Username that is the same uses its memory.
+	Likely string
 }
 
 // holdsRequest says whether a field of InternalRaftRequest is a request.
@@ -36,7 +39,8 @@ func holdsRequest(num uint64) bool {
 	switch n := int32(num); {
 	case FieldRange <= n && n <= FieldLeaseCheckpoint, FieldClusterVersionSet <= n && n <= FieldDowngradeInfoSet, n == FieldDowngradeTest:
 		return true
-	case n == 1000, 1011 <= n && n <= 1013, 1100 <= n && n <= 1107, 1200 <= n && n <= 1204: // authentication
+	case n == FieldAuthEnable, FieldAuthDisable <= n && n <= FieldAuthStatus, FieldAuthUserAdd <= n && n <= FieldAuthRoleList,
+		FieldAuthRoleAdd <= n && n <= FieldAuthRoleRevokePermission:
 		return true
 	}
 	return false
@@ -52,7 +56,9 @@ func (m *Internal) mergeHeader(b []byte) error {
 		case 1<<3 | typeVarint:
 			m.ID = f.v
 		case 2<<3 | typeBytes:
-			if m.Username, end = text(f.data, end); end < 0 {
+			if string(f.data) == m.Likely && m.Likely != "" {
+				m.Username = m.Likely
+			} else if m.Username, end = text(f.data, end); end < 0 {
 				return malformed("RequestHeader", i, end)
 			}
 		case 3<<3 | typeVarint:
@@ -66,7 +72,7 @@ func (m *Internal) mergeHeader(b []byte) error {
 // Unmarshal replaces m by the message in b. Body aliases b. An entry that holds two different requests is refused: no
 // member ever wrote one.
 func (m *Internal) Unmarshal(b []byte) error {
-	*m = Internal{}
+	*m = Internal{Likely: m.Likely}
 	var legacy uint64
 	for i := 0; i < len(b); {
 		f, end := next(b, i)

@@ -16,7 +16,8 @@ var mayImport = map[string][]string{
 	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/arena", "internal/invariant", "internal/canary"},
 	"lease":   {"ids", "storage"},
 	"member":  {"ids", "fault", "storage"},
-	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "storage", "internal/invariant", "internal/canary"},
+	"auth":    {"ids", "fault", "wire", "storage", "internal/canary"},
+	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "auth", "storage", "internal/invariant", "internal/canary"},
 
 	"storage":         {"ids", "internal/clock", "internal/disk", "internal/canary"},
 	"wal":             {"ids", "internal/disk", "internal/canary"},
@@ -27,8 +28,9 @@ var mayImport = map[string][]string{
 	"leader":          {"ids", "lease", "command", "limits", "fault", "wire", "internal/clock", "internal/canary"},
 	"watch":           {"ids", "wire", "mvcc", "limits", "fault", "internal/clock", "internal/canary"},
 
+	"authn":   {"ids", "fault", "limits", "internal/clock"},
 	"rpc":     {},
-	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "watch", "limits", "rpc", "internal/etcddb", "storage"},
+	"grpcapi": {"ids", "fault", "wire", "command", "state", "mvcc", "member", "auth", "authn", "watch", "limits", "rpc", "internal/etcddb", "storage"},
 	"httpapi": {"rpc"},
 	"config":  {"limits"},
 	"server":  {"*"},
@@ -50,7 +52,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages hold the deterministic middle of the store.
-var pure = []string{"ids", "wire", "internal/arena", "command", "mvcc", "lease", "member", "state"}
+var pure = []string{"ids", "wire", "internal/arena", "command", "mvcc", "lease", "member", "auth", "state"}
 
 // impure says what a pure package may not use, and what to do instead.
 var impure = map[string]string{
@@ -74,6 +76,8 @@ var owners = []struct {
 	{"go.etcd.io/raft/v3", []string{"node", "wal", "member", "state", "snapshot", "peer", "server", "internal/crash", "internal/sim/world"}, "node is the only host of raft"},
 	{"go.etcd.io/bbolt", []string{"internal/etcddb"}, "etcd's file format is written and read in one place"},
 	{"google.golang.org/grpc", []string{"grpcapi"}, "rpc is the server; grpc-go is a judge in tests (grpcapi needs its reflection messages)"},
+	{"golang.org/x/crypto/bcrypt", []string{"authn"}, "passwords are hashed and compared in one place"},
+	{"github.com/golang-jwt/jwt/v5", []string{"authn"}, "JSON web tokens are made and checked in one place"},
 	{"golang.org/x/net/http2", []string{"rpc", "load/lean"}, "rpc is the only HTTP/2 server, load/lean the only client"},
 	{"github.com/spf13/cobra", []string{"cmd/quorate", "cli"}, "commands live in cmd and cli"},
 }

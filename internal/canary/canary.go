@@ -11,6 +11,7 @@ type Name string
 const (
 	MarkAhead        Name = "13766"  // a restart believes an entry to be applied that is not
 	AckUnsynced      Name = "14370"  // an only member acknowledges before its log is durable
+	StalePermissions Name = "14571"  // what users may do is not worked out when the state is opened
 	ReleaseEarly     Name = "14685"  // the log lets go of what the engine does not hold durably
 	ProgressAhead    Name = "15220"  // a progress notification overtakes events
 	WatchTravelsBack Name = "15271"  // a watch that resumes on a member that lags gets events again

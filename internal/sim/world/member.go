@@ -432,7 +432,8 @@ func (p proposer) ProposeMessage(kind command.Kind, msg leader.Message, w comman
 
 // ProposeInTerm implements leader.Proposer.
 func (p proposer) ProposeInTerm(term ids.Term, kind command.Kind, msg leader.Message, w command.Waiter) {
-	p.m.drive.Host.ProposeInTerm(term, kind, msg, w)
+	user, revision := p.m.state.View().Steward()
+	p.m.drive.Host.ProposeInTermAs(term, kind, msg, user, revision, w)
 }
 
 // dutyState is what the duties look at.
