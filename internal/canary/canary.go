@@ -40,7 +40,8 @@ const (
 	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
 	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
 
-	SkipNested Name = "auth-skip" // what is nested in a transaction is not decided
+	SkipNested  Name = "auth-skip"  // what is nested in a transaction is not decided
+	OldAccepted Name = "auth-stale" // an entry is taken although users or roles have changed since it was proposed
 
 	LeaseEarly  Name = "lease-early"        // a leader lets a lease end although it was renewed
 	RenewalLost Name = "lease-renewal-lost" // a renewal leaves the checkpoint that was made before it

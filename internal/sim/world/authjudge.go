@@ -1,6 +1,7 @@
 package world
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -34,6 +35,7 @@ type applications struct {
 // outcome is how an entry was decided.
 type outcome struct {
 	member   string // that applied it first; "": nobody was seen to
+	entry    uint32 // a hash of it
 	refusal  string
 	revision ids.Revision
 }
@@ -62,7 +64,7 @@ func (w *World) decided(m *Member, before ids.Index, cmds []command.Command, res
 		for a.frontier()+1 < c.Index {
 			a.outcomes = append(a.outcomes, outcome{})
 		}
-		o := outcome{member: m.name, revision: r.Revision}
+		o := outcome{member: m.name, entry: hashOf(c), revision: r.Revision}
 		if r.Err != nil {
 			o.refusal = r.Err.Error()
 		}
@@ -73,7 +75,10 @@ func (w *World) decided(m *Member, before ids.Index, cmds []command.Command, res
 				w.conform(m, c, r)
 			}
 		case a.outcomes[c.Index-1].member != "":
-			if first := a.outcomes[c.Index-1]; first.refusal != o.refusal || first.revision != o.revision {
+			switch first := a.outcomes[c.Index-1]; {
+			case first.entry != o.entry:
+				w.violate("agreement", "entry %d is not the same for %s and for %s, which has %s of %q", c.Index, first.member, m.name, c.Kind, c.Username)
+			case first.refusal != o.refusal || first.revision != o.revision:
 				w.violate("decision", "entry %d, %s of %q: %s has revision %d, refusal %q; %s has revision %d, refusal %q",
 					c.Index, c.Kind, c.Username, first.member, first.revision, first.refusal, m.name, o.revision, o.refusal)
 			}
@@ -90,6 +95,15 @@ func (w *World) decided(m *Member, before ids.Index, cmds []command.Command, res
 	if w.guarded() {
 		w.sameUsers(m, before, effects)
 	}
+}
+
+// hashOf is what tells an entry from another one. Its ID is shown to the member alone where somebody waits for it.
+func hashOf(c *command.Command) uint32 {
+	var head [17]byte
+	binary.LittleEndian.PutUint64(head[:], uint64(c.Term))
+	binary.LittleEndian.PutUint64(head[8:], c.AuthRevision)
+	head[16] = byte(c.Kind)
+	return crc32.Update(crc32.Update(crc32.ChecksumIEEE(head[:]), crc32.IEEETable, []byte(c.Username)), crc32.IEEETable, c.Body)
 }
 
 // attach learns from an event which lease a key has.
@@ -125,13 +139,12 @@ func (w *World) conform(m *Member, c *command.Command, r *command.Result) {
 	ours := false
 	if want == nil {
 		d, want, ours = v.change(c)
+	} else {
+		w.counts.Overtaken++
 	}
 	switch {
 	case want == nil && (r.Err == nil || !ours && !denied(r.Err)):
 	case want != nil && errors.Is(r.Err, want):
-		if denied(want) {
-			w.counts.Denied++
-		}
 	default:
 		w.violate("decision", "%s answers entry %d, %s of %q at revision %d of users and roles, with %v; by those of entry %d, revision %d, enabled %t, it is %v",
 			m.name, c.Index, c.Kind, c.Username, c.AuthRevision, r.Err, v.since, v.revision, v.enabled, want)
@@ -268,10 +281,12 @@ func (m *Member) storedUsers() (hash uint32, err error) {
 // Guarding counts what has to do with authentication.
 type Guarding struct {
 	AuthChanges int // of users and roles that were acknowledged
-	Denied      int // requests that were refused for who asked, at the front or in the log
+	Denied      int // requests that a member refused for who asked
+	Overtaken   int // entries that were refused, since users or roles had changed meanwhile
 }
 
 func (g *Guarding) add(o Guarding) {
 	g.AuthChanges += o.AuthChanges
 	g.Denied += o.Denied
+	g.Overtaken += o.Overtaken
 }
