@@ -39,6 +39,9 @@ func (w *World) drawRealm(seed uint64) {
 		Users: 1 + rng.IntN(3), Roles: 1 + rng.IntN(4), Admins: 1 + rng.IntN(2),
 		Change: []time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 600 * time.Millisecond}[rng.IntN(3)],
 	}
+	if w.set.Long { // administrators are as calm as everybody else
+		w.set.Change = max(w.set.Change, w.set.Pause)
+	}
 }
 
 // guarded reports whether there is authentication in this run.
