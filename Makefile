@@ -37,10 +37,10 @@ cluster-large: ## a snapshot of 500 MB whose receiver is killed midway: some min
 
 HOURS ?= 1
 sim: ## clusters under seeds until HOURS (default 1) have been simulated; SEED chooses the first
-	$(GO) run ./internal/sim -hours $(HOURS) -seed $(SEED)
+	$(GO) run ./internal/sim -hours $(HOURS) -seed $(SEED) -long 3
 
 sim-short: ## the 2,000 seeds that CI simulates
-	$(GO) run ./internal/sim -seeds 2000 -seed 1
+	$(GO) run ./internal/sim -seeds 2000 -seed 1 -long 20
 
 canaries: ## mistakes planted in the simulated code: each must be found
 	scripts/canaries
@@ -89,4 +89,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long kill bench bench-cluster faults faults-short failover rewrite ci
+.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long fuzz-auth kill bench bench-cluster faults faults-short failover rewrite ci

@@ -67,6 +67,7 @@ type Config struct {
 	Checks  Checks
 	RPC     RPC
 	HTTP    HTTP
+	TLS     TLS
 	Log     Log
 	Auth    Auth
 	Gates   Gates
@@ -113,6 +114,16 @@ type Finding struct {
 	Token          string        // of the cluster that they form
 	DialTimeout    time.Duration // to connect to an endpoint
 	RequestTimeout time.Duration // of a question to it
+	FindingTLS
+}
+
+// FindingTLS says how that cluster is asked. Endpoints with https:// always use TLS, those with http:// never do, and others do
+// when a certificate is named, SkipVerify is set, or Insecure is false.
+type FindingTLS struct {
+	Cert, Key  string // shown to it
+	CA         string // its certificate must lead to
+	Insecure   bool
+	SkipVerify bool // accept any certificate
 }
 
 // Raft holds the consensus timing.
@@ -167,11 +178,6 @@ type Log struct {
 	Format   string // "json" or "console"
 	Rotate   bool
 	Rotation string // JSON object: maxsize (MB), maxage (days), maxbackups, localtime, compress
-}
-
-// Auth holds the settings of authentication.
-type Auth struct {
-	Token string // "simple", or "jwt,..." which is refused until it is supported
 }
 
 // New returns the configuration that no argument, variable or file has changed. DataDir is still empty: Load derives it.

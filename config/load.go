@@ -245,6 +245,7 @@ func (l *loader) noteStates() {
 		}
 	}
 	l.noteGates()
+	l.notes = append(l.notes, l.config.tlsNotes()...)
 }
 
 func (l *loader) noteGates() {

@@ -2,7 +2,7 @@ package config
 
 const (
 	whyMembers   = "members are not compared or caught up by this setting yet"
-	whyDiscovery = "the discovery service is asked without TLS and without a user yet"
+	whyDiscovery = "the discovery service is asked without a user yet"
 )
 
 func clusterRows() []Setting {
@@ -56,12 +56,17 @@ func discoveryRows() []Setting {
 			at: func(c *Config) any { return &c.Finding.RequestTimeout }},
 		idle("discovery-keepalive-time", "discovery-config.keepalive-time", "2s", "Discovery: time between pings."),
 		idle("discovery-keepalive-timeout", "discovery-config.keepalive-timeout", "6s", "Discovery: time to wait for the answer to a ping."),
-		later("discovery-insecure-transport", "discovery-config.secure.insecure-transport", Bool, "true", "Discovery: connect without TLS."),
-		later("discovery-insecure-skip-tls-verify", "discovery-config.secure.insecure-skip-tls-verify", Bool, "false",
-			"Discovery: do not verify the service's certificate; for tests only."),
-		later("discovery-cert", "discovery-config.secure.cert", Text, "", "Discovery: file of the client certificate."),
-		later("discovery-key", "discovery-config.secure.key", Text, "", "Discovery: file of the client key."),
-		later("discovery-cacert", "discovery-config.secure.cacert", Text, "", "Discovery: file of the CA certificates that the service must match."),
+		{Name: "discovery-insecure-transport", File: "discovery-config.secure.insecure-transport", Kind: Bool, Default: "true", Help: "Discovery: connect without TLS.",
+			More: "Endpoints with https:// always use TLS, and so do those without http:// when a certificate or CA is given.",
+			at:   func(c *Config) any { return &c.Finding.Insecure }},
+		{Name: "discovery-insecure-skip-tls-verify", File: "discovery-config.secure.insecure-skip-tls-verify", Kind: Bool, Default: "false",
+			Help: "Discovery: do not verify the service's certificate; for tests only.", at: func(c *Config) any { return &c.Finding.SkipVerify }},
+		{Name: "discovery-cert", File: "discovery-config.secure.cert", Help: "Discovery: file of the client certificate.",
+			at: func(c *Config) any { return &c.Finding.Cert }},
+		{Name: "discovery-key", File: "discovery-config.secure.key", Help: "Discovery: file of the client key.",
+			at: func(c *Config) any { return &c.Finding.Key }},
+		{Name: "discovery-cacert", File: "discovery-config.secure.cacert", Help: "Discovery: file of the CA certificates that the service must match.",
+			at: func(c *Config) any { return &c.Finding.CA }},
 		later("discovery-user", "discovery-config.auth.username", Text, "", "Discovery: user, or user:password."),
 		{Name: "discovery-password", File: "discovery-config.auth.password", State: Later, Why: whyDiscovery, Secret: true,
 			Help: "Discovery: password."},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"path"
@@ -25,11 +26,12 @@ const (
 // Registry is a running cluster, of etcd or of this store, in which the members of a new one find each other: under the token
 // it holds how many they are, and each adds itself (source: etcd v3.7 server/etcdserver/api/v3discovery).
 type Registry struct {
-	Endpoints      []string // host:port or http://host:port, tried in this order
+	Endpoints      []string // host:port, http://host:port or https://host:port, tried in this order
 	Token          string   // of the new cluster
 	DialTimeout    time.Duration
 	RequestTimeout time.Duration // 0 waits for ever
 	Clock          clock.Clock
+	TLS            *tls.Config // for endpoints with https://, and for those without http:// when it is not nil
 
 	// Report is told, once for each change, how many of size members are there (0 when that is not known), or why the service
 	// could not be asked; then it is asked again.
@@ -153,7 +155,7 @@ func (r *Registry) get(ctx context.Context, req *wire.RangeRequest) ([]wire.KeyV
 func (r *Registry) call(ctx context.Context, m lean.Method, req lean.Message) ([]byte, error) {
 	var failures []error
 	for _, e := range r.Endpoints {
-		body, err := r.callAt(ctx, strings.TrimPrefix(e, "http://"), m, req)
+		body, err := r.callAt(ctx, e, m, req)
 		if err == nil {
 			return body, nil
 		}
@@ -173,10 +175,19 @@ type outcome struct {
 // Done implements lean.Completion.
 func (a answer) Done(body []byte, err error) { a <- outcome{bytes.Clone(body), err} }
 
-func (r *Registry) callAt(ctx context.Context, address string, m lean.Method, req lean.Message) ([]byte, error) {
+func (r *Registry) callAt(ctx context.Context, endpoint string, m lean.Method, req lean.Message) ([]byte, error) {
+	address, plain := strings.CutPrefix(endpoint, "http://")
+	address, secure := strings.CutPrefix(address, "https://")
+	conf := r.TLS
+	switch {
+	case plain:
+		conf = nil
+	case secure && conf == nil:
+		conf = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
 	dialing, cancel := context.WithTimeout(ctx, cmp.Or(r.DialTimeout, dialDefault))
 	defer cancel()
-	conn, err := lean.Dial(dialing, lean.Config{Address: address, Timeout: r.RequestTimeout})
+	conn, err := lean.Dial(dialing, lean.Config{Address: address, Timeout: r.RequestTimeout, TLS: conf})
 	if err != nil {
 		return nil, err
 	}

@@ -191,7 +191,7 @@ func TestSettings(t *testing.T) {
 		{embed.Config{}, "Dir is empty"},
 		{embed.Config{Dir: t.TempDir(), Settings: map[string]string{"nope": "1"}}, `no setting "nope"`},
 		{embed.Config{Dir: t.TempDir(), Settings: map[string]string{"max-txn-ops": "x"}}, `invalid value "x" for setting max-txn-ops`},
-		{embed.Config{Dir: t.TempDir(), Settings: map[string]string{"cert-file": "x"}}, "TLS"},
+		{embed.Config{Dir: t.TempDir(), Settings: map[string]string{"listen-metrics-urls": "https://127.0.0.1:0"}}, "client TLS key/cert"},
 	} {
 		if _, err := embed.Start(t.Context(), c.config); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("error %v, want %q", err, c.want)

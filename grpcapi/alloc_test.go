@@ -27,7 +27,7 @@ type wireClient struct {
 	grpc   []byte // what the last call's DATA frames held
 }
 
-func dialWire(t testing.TB, addr, path string, m proto.Message) *wireClient {
+func dialWire(t testing.TB, addr, path string, m proto.Message, more ...string) *wireClient {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +36,7 @@ func dialWire(t testing.TB, addr, path string, m proto.Message) *wireClient {
 	c := &wireClient{t: t, conn: conn, stream: 1, in: make([]byte, 1<<17)}
 	headers := []string{":method", "POST", ":scheme", "http", ":path", path, ":authority", "x",
 		"content-type", "application/grpc", "te", "trailers", "hasleader", "true"}
+	headers = append(headers, more...)
 	for i, h := range headers {
 		if i%2 == 0 {
 			c.head = append(c.head, 0x40) // literal with indexing, new name
@@ -99,7 +100,9 @@ type instant struct {
 	result command.Result
 }
 
-func (n *instant) Propose(_ command.Kind, _ []byte, w command.Waiter) { w.Complete(&n.result) }
+func (n *instant) ProposeAs(_ command.Kind, _ []byte, _ string, _ uint64, w command.Waiter) {
+	w.Complete(&n.result)
+}
 
 // TestAllocations holds the way of a call through rpc and this package to a budget, reader to writer, client not counted.
 func TestAllocations(t *testing.T) {
@@ -118,6 +121,36 @@ func TestAllocations(t *testing.T) {
 		{"Range, serializable", "/etcdserverpb.KV/Range", &pb.RangeRequest{Key: key, Serializable: true}, 2},
 	} {
 		w := dialWire(t, addr, c.path, c.req)
+		for range 100 {
+			w.call()
+		}
+		if len(w.grpc) < 10 {
+			t.Fatalf("%s: answer %x", c.name, w.grpc)
+		}
+		got := testing.AllocsPerRun(500, w.call)
+		t.Logf("%s: %v allocations", c.name, got)
+		if got > c.budget && !poolsForget {
+			t.Errorf("%s: %v allocations, budget %v", c.name, got, c.budget)
+		}
+	}
+}
+
+// TestAllocationsOfUsers holds the same calls to a budget while authentication is enabled and a user makes them who is not root.
+func TestAllocationsOfUsers(t *testing.T) {
+	s := secured(t)
+	s.as(t, "root").put(t, "key", strings.Repeat("v", 256))
+	token := s.token(t, "both")
+	addr := serveNode(t, s.store, &instant{store: s.store, result: command.Result{Revision: 7}}, settings())
+	key := []byte("key")
+	for _, c := range []struct {
+		name, path string
+		req        proto.Message
+		budget     float64
+	}{
+		{"Put", "/etcdserverpb.KV/Put", &pb.PutRequest{Key: key, Value: make([]byte, 256), PrevKv: true}, 2},
+		{"Range", "/etcdserverpb.KV/Range", &pb.RangeRequest{Key: key}, 2},
+	} {
+		w := dialWire(t, addr, c.path, c.req, "token", token)
 		for range 100 {
 			w.call()
 		}

@@ -52,18 +52,22 @@ func (v *Services) name(service string) {
 	}
 }
 
-// unary registers a handler behind the metadata checks. It runs on the connection's reader and must not block.
-func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandler) {
+// unary registers a handler behind a door and the metadata checks. It runs on the connection's reader and must not block.
+func (v *Services) unary(s *rpc.Server, service, method string, h unaryHandler) {
 	v.name(service)
-	full := "/" + service + "/" + method
-	data := ofData(service)
-	s.Unary(full, func(c *rpc.Call, msg []byte) {
-		if data && v.fenced() {
+	d := v.door(service, method)
+	d.handle = h
+	s.Unary(d.path, func(c *rpc.Call, msg []byte) {
+		if d.method == 0 {
+			c.Fail(statusOf(errNoRow))
+			return
+		}
+		if d.data && v.fenced() {
 			c.Fail(statusOf(fault.Corrupt))
 			return
 		}
 		if v.learner() {
-			if status := v.learnerCall(full, msg); status != nil {
+			if status := v.learnerCall(d.path, msg); status != nil {
 				c.Fail(status)
 				return
 			}
@@ -72,21 +76,23 @@ func (v *Services) unary(s *rpc.Server, service, method string, h rpc.UnaryHandl
 			c.Fail(statusOf(err))
 			return
 		}
-		h(c, msg)
+		d.enter(c, msg, false)
 	})
 }
 
-// stream registers a stream handler behind the metadata checks. A stream that requires a leader ends with NoLeader when
+// stream registers a stream handler behind a door and the metadata checks. A stream that requires a leader ends with NoLeader when
 // the member has seen none for too long, whatever its handler is doing.
-func (v *Services) stream(s *rpc.Server, service, method string, h rpc.StreamHandler) {
+func (v *Services) stream(s *rpc.Server, service, method string, h streamHandler) {
 	v.name(service)
-	full := "/" + service + "/" + method
-	data := ofData(service)
-	s.Stream(full, func(st *rpc.Stream) *rpc.Status {
-		if (data || full == methodSnapshot) && v.fenced() {
+	d := v.door(service, method)
+	s.Stream(d.path, func(st *rpc.Stream) *rpc.Status {
+		if d.method == 0 {
+			return statusOf(errNoRow)
+		}
+		if (d.data || d.path == methodSnapshot) && v.fenced() {
 			return statusOf(fault.Corrupt)
 		}
-		if full != methodSnapshot && v.learner() {
+		if d.path != methodSnapshot && v.learner() {
 			return statusOf(fault.NotSupportedForLearner)
 		}
 		needsLeader, err := v.admissible(st, true)
@@ -94,12 +100,12 @@ func (v *Services) stream(s *rpc.Server, service, method string, h rpc.StreamHan
 			return statusOf(err)
 		}
 		if !needsLeader {
-			return h(st)
+			return d.enterStream(st, h)
 		}
 		lost, forget := v.watch.add()
 		defer forget()
 		ended := make(chan *rpc.Status, 1)
-		go func() { ended <- h(st) }()
+		go func() { ended <- d.enterStream(st, h) }()
 		select {
 		case status := <-ended:
 			return status
@@ -113,14 +119,14 @@ func (v *Services) stream(s *rpc.Server, service, method string, h rpc.StreamHan
 func cold[Req any, P interface {
 	*Req
 	proto.Message
-}](h func(c *rpc.Call, req P)) rpc.UnaryHandler {
-	return func(c *rpc.Call, msg []byte) {
+}](h func(c *rpc.Call, who asker, req P)) unaryHandler {
+	return func(c *rpc.Call, who asker, msg []byte) {
 		req := P(new(Req))
 		if err := proto.Unmarshal(msg, req); err != nil {
 			c.Fail(malformed(err))
 			return
 		}
-		h(c, req)
+		h(c, who, req)
 	}
 }
 

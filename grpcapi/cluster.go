@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
@@ -24,8 +25,11 @@ func (v *Services) registerCluster(s *rpc.Server) {
 	v.unary(s, service, "MemberPromote", cold(v.handleMemberPromote))
 }
 
-func (v *Services) handleMemberList(c *rpc.Call, req *etcdserverpb.MemberListRequest) {
+func (v *Services) handleMemberList(c *rpc.Call, who asker, req *etcdserverpb.MemberListRequest) {
 	list := func(err error) {
+		if err == nil {
+			err = who.may(v.Store.View(), &auth.Request{})
+		}
 		if err != nil {
 			c.Fail(statusOf(err))
 			return
@@ -43,13 +47,16 @@ func (v *Services) handleMemberList(c *rpc.Call, req *etcdserverpb.MemberListReq
 // The changes below are checked as etcd checks them before it asks the group, in its order; the group checks the rest
 // (source: etcd v3.7 server/etcdserver/server.go, AddMember and its neighbours).
 
-func (v *Services) handleMemberAdd(c *rpc.Call, req *etcdserverpb.MemberAddRequest) {
+func (v *Services) handleMemberAdd(c *rpc.Call, who asker, req *etcdserverpb.MemberAddRequest) {
 	urls := slices.Clone(req.PeerURLs)
 	for i := range urls {
 		urls[i] = strings.TrimSpace(urls[i])
 	}
 	slices.Sort(urls)
 	err := member.CheckURLs(urls)
+	if err == nil {
+		err = who.may(v.Store.View(), &auth.Request{})
+	}
 	if err == nil {
 		err = v.mayAdd(req.IsLearner)
 	}
@@ -96,7 +103,7 @@ func (v *Services) connected(members *member.View) (connected, voters int) {
 	return connected, voters
 }
 
-func (v *Services) handleMemberRemove(c *rpc.Call, req *etcdserverpb.MemberRemoveRequest) {
+func (v *Services) handleMemberRemove(c *rpc.Call, _ asker, req *etcdserverpb.MemberRemoveRequest) {
 	id := ids.MemberID(req.ID)
 	if err := v.mayRemove(id); err != nil {
 		c.Fail(statusOf(err))
@@ -125,7 +132,7 @@ func (v *Services) mayRemove(id ids.MemberID) error {
 	return nil
 }
 
-func (v *Services) handleMemberUpdate(c *rpc.Call, req *etcdserverpb.MemberUpdateRequest) {
+func (v *Services) handleMemberUpdate(c *rpc.Call, _ asker, req *etcdserverpb.MemberUpdateRequest) {
 	m := member.Member{ID: ids.MemberID(req.ID), PeerURLs: req.PeerURLs}
 	_, known := v.Store.View().Members.Get(m.ID)
 	if err := member.CheckURLs(m.PeerURLs); err != nil && known { // etcd takes what is no URL, and dies of it on every member
@@ -137,7 +144,7 @@ func (v *Services) handleMemberUpdate(c *rpc.Call, req *etcdserverpb.MemberUpdat
 	}})
 }
 
-func (v *Services) handleMemberPromote(c *rpc.Call, req *etcdserverpb.MemberPromoteRequest) {
+func (v *Services) handleMemberPromote(c *rpc.Call, _ asker, req *etcdserverpb.MemberPromoteRequest) {
 	v.Members.Promote(ids.MemberID(req.ID), func(err error) {
 		if err != nil {
 			c.Fail(statusOf(err))

@@ -94,9 +94,9 @@ func (k *leaderKey) encode() []byte {
 // candidacy decodes a request and runs h in a goroutine of its own, since it waits.
 func (v *Services) candidacy(
 	fields func(*electionRequest, protowire.Number, protowire.Type, uint64, []byte) error,
-	h func(ctx context.Context, r *electionRequest) (rpc.Message, error),
-) rpc.UnaryHandler {
-	return func(c *rpc.Call, msg []byte) {
+	h func(ctx context.Context, who asker, r *electionRequest) (rpc.Message, error),
+) unaryHandler {
+	return func(c *rpc.Call, who asker, msg []byte) {
 		req := new(electionRequest)
 		err := eachField(msg, func(num protowire.Number, typ protowire.Type, n uint64, data []byte) error {
 			return fields(req, num, typ, n, data)
@@ -106,7 +106,7 @@ func (v *Services) candidacy(
 			return
 		}
 		go func() {
-			resp, err := h(c.Context(), req)
+			resp, err := h(c.Context(), who, req)
 			if err != nil {
 				c.Fail(opaque(err))
 				return
@@ -117,13 +117,13 @@ func (v *Services) candidacy(
 }
 
 // campaign queues the candidate's key and returns when it is the oldest. When the caller gives up, the key goes.
-func (v *Services) campaign(ctx context.Context, r *electionRequest) (rpc.Message, error) {
-	lease, err := v.session(ctx, r.lease)
+func (v *Services) campaign(ctx context.Context, who asker, r *electionRequest) (rpc.Message, error) {
+	lease, err := v.session(ctx, who, r.lease)
 	if err != nil {
 		return nil, err
 	}
 	k := &leaderKey{name: r.name, key: sessionKey(r.name, lease), lease: lease}
-	o, err := v.commit(ctx, &wire.TxnRequest{
+	o, err := v.commit(ctx, who, &wire.TxnRequest{
 		Compare: created(k.key, 0),
 		Success: []wire.RequestOp{{Put: &wire.PutRequest{Key: k.key, Value: r.value, Lease: lease}}},
 		Failure: []wire.RequestOp{{Range: &wire.RangeRequest{Key: k.key}}},
@@ -136,15 +136,15 @@ func (v *Services) campaign(ctx context.Context, r *electionRequest) (rpc.Messag
 		kv := o.txn.Responses[0].Range.KVs[0]
 		k.rev = wire.CreateRevisionOf(kv)
 		if !bytes.Equal(wire.ValueOf(kv), r.value) {
-			if _, err := v.announce(ctx, k, r.value); err != nil {
-				_, _ = v.withdraw(context.Background(), k)
+			if _, err := v.announce(ctx, who, k, r.value); err != nil {
+				_, _ = v.withdraw(context.Background(), who, k)
 				return nil, err
 			}
 		}
 	}
-	if err := v.turn(ctx, r.name, k.rev); err != nil {
+	if err := v.turn(ctx, who, r.name, k.rev); err != nil {
 		if ctx.Err() != nil {
-			_, _ = v.withdraw(context.Background(), k)
+			_, _ = v.withdraw(context.Background(), who, k)
 		}
 		return nil, err
 	}
@@ -153,8 +153,8 @@ func (v *Services) campaign(ctx context.Context, r *electionRequest) (rpc.Messag
 }
 
 // announce changes the value of a leader that still leads.
-func (v *Services) announce(ctx context.Context, k *leaderKey, value []byte) (outcome, error) {
-	o, err := v.commit(ctx, &wire.TxnRequest{
+func (v *Services) announce(ctx context.Context, who asker, k *leaderKey, value []byte) (outcome, error) {
+	o, err := v.commit(ctx, who, &wire.TxnRequest{
 		Compare: created(k.key, k.rev),
 		Success: []wire.RequestOp{{Put: &wire.PutRequest{Key: k.key, Value: value, Lease: k.lease}}},
 	})
@@ -165,41 +165,41 @@ func (v *Services) announce(ctx context.Context, k *leaderKey, value []byte) (ou
 }
 
 // withdraw deletes the key of a candidate or leader, unless it is another one's by now.
-func (v *Services) withdraw(ctx context.Context, k *leaderKey) (outcome, error) {
-	return v.commit(ctx, &wire.TxnRequest{
+func (v *Services) withdraw(ctx context.Context, who asker, k *leaderKey) (outcome, error) {
+	return v.commit(ctx, who, &wire.TxnRequest{
 		Compare: created(k.key, k.rev),
 		Success: []wire.RequestOp{{DeleteRange: &wire.DeleteRangeRequest{Key: k.key}}},
 	})
 }
 
-func (v *Services) proclaim(ctx context.Context, r *electionRequest) (rpc.Message, error) {
+func (v *Services) proclaim(ctx context.Context, who asker, r *electionRequest) (rpc.Message, error) {
 	if r.leader == nil {
 		return nil, fault.ElectionMissingLeader
 	}
 	var err error
-	if r.leader.lease, err = v.session(ctx, r.leader.lease); err != nil {
+	if r.leader.lease, err = v.session(ctx, who, r.leader.lease); err != nil {
 		return nil, err
 	}
-	o, err := v.announce(ctx, r.leader, r.value)
+	o, err := v.announce(ctx, who, r.leader, r.value)
 	if err != nil {
 		return nil, err
 	}
 	return &headerReply{v.header(o.rev)}, nil
 }
 
-func (v *Services) resign(ctx context.Context, r *electionRequest) (rpc.Message, error) {
+func (v *Services) resign(ctx context.Context, who asker, r *electionRequest) (rpc.Message, error) {
 	if r.leader == nil {
 		return nil, fault.ElectionMissingLeader
 	}
-	o, err := v.withdraw(ctx, r.leader)
+	o, err := v.withdraw(ctx, who, r.leader)
 	if err != nil {
 		return nil, err
 	}
 	return &headerReply{v.header(o.rev)}, nil
 }
 
-func (v *Services) electionLeader(ctx context.Context, r *electionRequest) (rpc.Message, error) {
-	resp, err := v.get(ctx, first(r.name))
+func (v *Services) electionLeader(ctx context.Context, who asker, r *electionRequest) (rpc.Message, error) {
+	resp, err := v.get(ctx, who, first(r.name))
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +210,7 @@ func (v *Services) electionLeader(ctx context.Context, r *electionRequest) (rpc.
 }
 
 // handleObserve sends the present leader, its every change of value, and each leader after it.
-func (v *Services) handleObserve(st *rpc.Stream) *rpc.Status {
+func (v *Services) handleObserve(st *rpc.Stream, d *door) *rpc.Status {
 	msg, status := one(st)
 	if status != nil {
 		return status
@@ -219,20 +219,21 @@ func (v *Services) handleObserve(st *rpc.Stream) *rpc.Status {
 	if err := eachField(msg, req.campaignFields); err != nil {
 		return malformed(err)
 	}
+	who := d.proveStream(st)
 	for {
-		if err := v.observe(st, req.name); err != nil {
+		if err := v.observe(st, who, req.name); err != nil {
 			return opaque(err)
 		}
 	}
 }
 
 // observe sends what one leader says, from when there is one until its key is deleted.
-func (v *Services) observe(st *rpc.Stream, name []byte) error {
+func (v *Services) observe(st *rpc.Stream, who asker, name []byte) error {
 	ctx := st.Context()
 	send := func(rev ids.Revision, kv []byte) error {
 		return st.Send(&wire.PutResponse{Header: v.header(rev), PrevKV: kv})
 	}
-	resp, err := v.get(ctx, first(name))
+	resp, err := v.get(ctx, who, first(name))
 	if err != nil {
 		return err
 	}
@@ -243,7 +244,7 @@ func (v *Services) observe(st *rpc.Stream, name []byte) error {
 	} else {
 		queue := queueOf(name)
 		watch := &wire.WatchCreateRequest{Key: queue.Key, RangeEnd: queue.RangeEnd, StartRevision: rev + 1}
-		err := v.follow(ctx, watch, func(_ *wire.WatchResponse, ev *wire.Event) (bool, error) {
+		err := v.follow(ctx, who, watch, func(_ *wire.WatchResponse, ev *wire.Event) (bool, error) {
 			if ev.Type == wire.EventPut {
 				kv, rev = ev.KV, wire.ModRevisionOf(ev.KV)
 			}
@@ -257,7 +258,7 @@ func (v *Services) observe(st *rpc.Stream, name []byte) error {
 		return err
 	}
 	watch := &wire.WatchCreateRequest{Key: wire.KeyOf(kv), StartRevision: rev + 1}
-	return v.follow(ctx, watch, func(r *wire.WatchResponse, ev *wire.Event) (bool, error) {
+	return v.follow(ctx, who, watch, func(r *wire.WatchResponse, ev *wire.Event) (bool, error) {
 		if ev.Type == wire.EventDelete {
 			return false, nil
 		}

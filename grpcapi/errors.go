@@ -18,8 +18,6 @@ func unsupported(name, text string) *fault.Error {
 
 // What etcd does and this version does not. Each is a row of docs/COMPAT.md.
 var (
-	errAuthentication = unsupported("AuthUnsupported",
-		"this version has no users and roles; protect the endpoint with client certificates or the network")
 	errDowngrade = unsupported("DowngradeUnsupported",
 		"this version cannot downgrade a running cluster; take a snapshot and restore it with the older version")
 )

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"quorate.dev/quorate/authn"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/grpcapi"
@@ -47,6 +48,9 @@ type store struct {
 	machine *state.Machine
 	hub     *watch.Hub
 
+	keeper   *authn.Keeper
+	verifier *authn.Verifier
+
 	mu        sync.Mutex
 	index     ids.Index
 	proposals atomic.Int64
@@ -71,6 +75,7 @@ func openStore(t testing.TB, fs vfs.FS) *store {
 		t.Fatal(err)
 	}
 	s := &store{CompactionLog: new(grpcapi.CompactionLog), t: t, engine: engine, machine: machine}
+	s.openAuthn()
 	s.leader.Store(uint64(memberID))
 	s.index = machine.Applied().Index
 	s.hub = watch.New(watch.Config{
@@ -90,6 +95,10 @@ func openStore(t testing.TB, fs vfs.FS) *store {
 }
 
 func (s *store) Propose(kind command.Kind, body []byte, w command.Waiter) {
+	s.ProposeAs(kind, body, "", 0, w)
+}
+
+func (s *store) ProposeAs(kind command.Kind, body []byte, user string, revision uint64, w command.Waiter) {
 	s.proposals.Add(1)
 	if kind == command.Alarm {
 		s.alarms.Add(1)
@@ -100,12 +109,13 @@ func (s *store) Propose(kind command.Kind, body []byte, w command.Waiter) {
 	}
 	s.mu.Lock()
 	s.index++
-	cmds := []command.Command{{Index: s.index, Term: term, Kind: kind, Body: bytes.Clone(body)}}
+	cmds := []command.Command{{Index: s.index, Term: term, Kind: kind, Body: bytes.Clone(body), Username: user, AuthRevision: revision}}
 	results := make([]command.Result, 1)
 	effects, err := s.machine.Apply(cmds, results)
 	if err != nil {
 		s.t.Errorf("apply: %v", err)
 	}
+	s.authChanged(effects.Auth)
 	s.hub.Publish(effects.Events)
 	if c := effects.Compacted; c != nil {
 		s.Started(c.At)
@@ -230,6 +240,7 @@ func serveNode(t testing.TB, s *store, node grpcapi.Node, set grpcapi.Settings) 
 	}
 	set.TempDir = t.TempDir()
 	services := grpcapi.Register(server, grpcapi.Backend{
+		Keeper: s.keeper, Verifier: s.verifier,
 		Member: memberID, Cluster: clusterID, Node: node, Store: s, Leases: s, Hub: s.hub, Compactions: s, Members: s,
 		Settings: set, Random: func() uint64 { return 1<<63 | 0x7e57 },
 	})

@@ -18,14 +18,14 @@ var errUnknownService = &fault.Error{Name: "UnknownService", Code: fault.CodeNot
 
 // registerHealth adds gRPC's health protocol. Like etcd's, it knows only the server as a whole, by the empty name.
 func (v *Services) registerHealth(s *rpc.Server) {
-	v.unary(s, serviceHealth, "Check", cold(func(c *rpc.Call, req *grpc_health_v1.HealthCheckRequest) {
+	v.unary(s, serviceHealth, "Check", cold(func(c *rpc.Call, _ asker, req *grpc_health_v1.HealthCheckRequest) {
 		if req.Service != "" {
 			c.Fail(statusOf(errUnknownService))
 			return
 		}
 		replyProto(c, &grpc_health_v1.HealthCheckResponse{Status: v.serving()})
 	}))
-	v.unary(s, serviceHealth, "List", cold(func(c *rpc.Call, _ *grpc_health_v1.HealthListRequest) {
+	v.unary(s, serviceHealth, "List", cold(func(c *rpc.Call, _ asker, _ *grpc_health_v1.HealthListRequest) {
 		replyProto(c, &grpc_health_v1.HealthListResponse{Statuses: map[string]*grpc_health_v1.HealthCheckResponse{
 			"": {Status: v.serving()},
 		}})
@@ -43,7 +43,7 @@ func (v *Services) serving() grpc_health_v1.HealthCheckResponse_ServingStatus {
 
 // handleHealthWatch sends the status, and again whenever it is another one. An election is no news unless it takes so long that
 // streams that require a leader end, too.
-func (v *Services) handleHealthWatch(st *rpc.Stream) *rpc.Status {
+func (v *Services) handleHealthWatch(st *rpc.Stream, _ *door) *rpc.Status {
 	msg, status := one(st)
 	if status != nil {
 		return status

@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
@@ -32,10 +33,10 @@ type write struct {
 	txn      wire.TxnResponse
 }
 
-func (v *Services) proposeWrite(c *rpc.Call, kind command.Kind, body []byte, previous bool) {
+func (v *Services) proposeWrite(c *rpc.Call, who asker, kind command.Kind, body []byte, previous bool) {
 	w := v.writes.Get().(*write)
 	w.call, w.kind, w.previous = c, kind, previous
-	v.Node.Propose(kind, body, w)
+	who.propose(kind, body, w)
 }
 
 // Complete answers the call with what the command did.
@@ -67,7 +68,7 @@ func (w *write) Complete(r *command.Result) {
 	v.writes.Put(w)
 }
 
-func (v *Services) handlePut(c *rpc.Call, msg []byte) {
+func (v *Services) handlePut(c *rpc.Call, who asker, msg []byte) {
 	var req wire.PutRequest
 	if err := req.Unmarshal(msg); err != nil {
 		c.Fail(malformed(err))
@@ -80,10 +81,12 @@ func (v *Services) handlePut(c *rpc.Call, msg []byte) {
 		c.Fail(statusOf(err))
 		return
 	}
-	v.proposeWrite(c, command.Put, msg, req.PrevKV)
+	if who.admitted(c, msg, &auth.Request{Ops: []auth.Op{auth.OfPut(&req)}}) {
+		v.proposeWrite(c, who, command.Put, msg, req.PrevKV)
+	}
 }
 
-func (v *Services) handleDeleteRange(c *rpc.Call, msg []byte) {
+func (v *Services) handleDeleteRange(c *rpc.Call, who asker, msg []byte) {
 	var req wire.DeleteRangeRequest
 	if err := req.Unmarshal(msg); err != nil {
 		c.Fail(malformed(err))
@@ -93,10 +96,12 @@ func (v *Services) handleDeleteRange(c *rpc.Call, msg []byte) {
 		c.Fail(statusOf(err))
 		return
 	}
-	v.proposeWrite(c, command.DeleteRange, msg, req.PrevKV)
+	if who.admitted(c, msg, &auth.Request{Ops: []auth.Op{auth.OfDelete(&req)}}) {
+		v.proposeWrite(c, who, command.DeleteRange, msg, req.PrevKV)
+	}
 }
 
-func (v *Services) handleTxn(c *rpc.Call, msg []byte) {
+func (v *Services) handleTxn(c *rpc.Call, who asker, msg []byte) {
 	if most := v.Settings.MaxTxnOps * limits.TxnElementsPerOp; wire.CountElements(msg, most) > most {
 		c.Fail(statusOf(fault.TooManyOps))
 		return
@@ -114,19 +119,21 @@ func (v *Services) handleTxn(c *rpc.Call, msg []byte) {
 		return
 	}
 	if readOnly(&req) {
-		v.readTxn(c, msg, serializable(&req))
+		v.readTxn(c, who, msg, serializable(&req))
 		return
 	}
-	v.proposeWrite(c, command.Txn, msg, false)
+	if who.admitted(c, msg, &auth.Request{Ops: []auth.Op{auth.OfTxn(&req)}}) {
+		v.proposeWrite(c, who, command.Txn, msg, false)
+	}
 }
 
-func (v *Services) handleCompact(c *rpc.Call, msg []byte) {
+func (v *Services) handleCompact(c *rpc.Call, who asker, msg []byte) {
 	var req wire.CompactionRequest
 	if err := req.Unmarshal(msg); err != nil {
 		c.Fail(malformed(err))
 		return
 	}
-	v.Node.Propose(command.Compaction, msg, &compaction{v, c, req})
+	who.propose(command.Compaction, msg, &compaction{v, c, req})
 }
 
 // compaction answers a Compact: when the compaction is logged and applied, or with physical set when the records are gone.

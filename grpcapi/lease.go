@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
@@ -31,7 +32,7 @@ func (v *Services) registerLease(s *rpc.Server) {
 // error, is never set.
 type grantReply = wire.LeaseKeepAliveResponse
 
-func (v *Services) handleLeaseGrant(c *rpc.Call, msg []byte) {
+func (v *Services) handleLeaseGrant(c *rpc.Call, who asker, msg []byte) {
 	var req wire.LeaseGrantRequest
 	if err := req.Unmarshal(msg); err != nil {
 		c.Fail(malformed(err))
@@ -40,38 +41,45 @@ func (v *Services) handleLeaseGrant(c *rpc.Call, msg []byte) {
 	if !v.admit(c, limits.QuotaCostLease) {
 		return
 	}
+	if err := who.may(v.Store.View(), &auth.Request{}); err != nil {
+		c.Fail(statusOf(err))
+		return
+	}
 	if req.TTL > limits.LeaseTTLSecondsMax {
 		c.Fail(statusOf(fault.LeaseTTLTooLarge))
 		return
 	}
-	v.grant(req, &answer{c, func(r *command.Result) {
+	v.grant(who, req, &answer{c, func(r *command.Result) {
 		c.Reply(&grantReply{Header: v.header(r.Revision), ID: int64(r.Lease), TTL: r.TTL})
 	}})
 }
 
 // grant proposes a lease. What the members must not decide each for itself is decided here: the id, and the raised TTL.
-func (v *Services) grant(req wire.LeaseGrantRequest, w command.Waiter) {
+func (v *Services) grant(who asker, req wire.LeaseGrantRequest, w command.Waiter) {
 	for req.ID == 0 {
 		req.ID = int64(v.Random() & math.MaxInt64)
 	}
 	req.TTL = max(req.TTL, v.Settings.LeaseTTLSeconds)
-	v.Node.Propose(command.LeaseGrant, req.Append(nil), w)
+	who.propose(command.LeaseGrant, req.Append(nil), w)
 }
 
-func (v *Services) handleLeaseRevoke(c *rpc.Call, msg []byte) {
+func (v *Services) handleLeaseRevoke(c *rpc.Call, who asker, msg []byte) {
 	var req wire.LeaseRevokeRequest
 	if err := req.Unmarshal(msg); err != nil {
 		c.Fail(malformed(err))
 		return
 	}
-	v.Node.Propose(command.LeaseRevoke, msg, &answer{c, func(r *command.Result) {
+	if !who.admitted(c, msg, &auth.Request{Lease: ids.LeaseID(req.ID)}) {
+		return
+	}
+	who.propose(command.LeaseRevoke, msg, &answer{c, func(r *command.Result) {
 		c.Reply(&headerReply{v.header(r.Revision)})
 	}})
 }
 
 // handleKeepAlive answers one renewal after the other. The header is made before the renewal, so that its revision is
 // never one at which the lease was already gone.
-func (v *Services) handleKeepAlive(st *rpc.Stream) *rpc.Status {
+func (v *Services) handleKeepAlive(st *rpc.Stream, d *door) *rpc.Status {
 	type renewed struct {
 		ttl int64
 		err error
@@ -90,6 +98,9 @@ func (v *Services) handleKeepAlive(st *rpc.Stream) *rpc.Status {
 			return malformed(err)
 		}
 		resp := wire.LeaseKeepAliveResponse{Header: v.header(v.Store.View().Revision()), ID: req.ID}
+		if err := d.mayRenew(st, ids.LeaseID(req.ID)); err != nil {
+			return statusOf(err)
+		}
 		v.Leases.RenewAsync(ids.LeaseID(req.ID), func(ttl int64, err error) { done <- renewed{ttl, err} })
 		var r renewed
 		select {
@@ -111,7 +122,21 @@ func (v *Services) handleKeepAlive(st *rpc.Stream) *rpc.Status {
 	}
 }
 
-func (v *Services) handleTimeToLive(c *rpc.Call, req *etcdserverpb.LeaseTimeToLiveRequest) {
+// mayRenew decides one renewal. It does not go through the log, so it is decided here, whichever member leads; behind the
+// barrier, since keys that this member has not heard of yet may be attached to the lease.
+func (d *door) mayRenew(st *rpc.Stream, lease ids.LeaseID) error {
+	v := d.services
+	if !v.Store.View().Auth.Enabled() {
+		return nil
+	}
+	if err := v.await(st.Context()); err != nil {
+		return err
+	}
+	who := d.proveStream(st)
+	return who.may(v.Store.View(), &auth.Request{Lease: lease})
+}
+
+func (v *Services) handleTimeToLive(c *rpc.Call, who asker, req *etcdserverpb.LeaseTimeToLiveRequest) {
 	v.Node.Read(func(err error) {
 		if err != nil {
 			c.Fail(statusOf(err))
@@ -119,10 +144,17 @@ func (v *Services) handleTimeToLive(c *rpc.Call, req *etcdserverpb.LeaseTimeToLi
 		}
 		view := v.Store.View()
 		id := ids.LeaseID(req.ID)
+		if err := who.may(view, &auth.Request{Lease: id, WithKeys: req.Keys}); err != nil {
+			c.Fail(statusOf(err))
+			return
+		}
 		resp := &etcdserverpb.LeaseTimeToLiveResponse{Header: v.headerProto(view.Revision()), ID: req.ID, TTL: -1}
 		left, granted, ok, leading := v.Leases.Remaining(id)
 		switch {
 		case !leading:
+			if req.Keys {
+				resp.Keys = view.Leases.Keys(id)
+			}
 			v.askTimeToLive(c, req, resp)
 			return
 		case ok:
@@ -135,12 +167,16 @@ func (v *Services) handleTimeToLive(c *rpc.Call, req *etcdserverpb.LeaseTimeToLi
 	})
 }
 
-// askTimeToLive answers with what the leader says. resp says that there is no such lease.
+// askTimeToLive answers with what the leader says. resp says that there is no such lease; its keys are those that were decided
+// about, which the leader may know more of by now.
 func (v *Services) askTimeToLive(c *rpc.Call, req *etcdserverpb.LeaseTimeToLiveRequest, resp *etcdserverpb.LeaseTimeToLiveResponse) {
-	v.Leases.TimeToLive(req, func(told *etcdserverpb.LeaseTimeToLiveResponse, err error) {
+	keys := resp.Keys
+	resp.Keys = nil
+	lifetime := &etcdserverpb.LeaseTimeToLiveRequest{ID: req.ID}
+	v.Leases.TimeToLive(lifetime, func(told *etcdserverpb.LeaseTimeToLiveResponse, err error) {
 		switch {
 		case err == nil:
-			told.Header = resp.Header
+			told.Header, told.Keys = resp.Header, keys
 			resp = told
 		case !errors.Is(err, fault.LeaseNotFound):
 			c.Fail(statusOf(err))
@@ -151,8 +187,12 @@ func (v *Services) askTimeToLive(c *rpc.Call, req *etcdserverpb.LeaseTimeToLiveR
 }
 
 // handleLeases lists the leases that this member knows, the next to expire first.
-func (v *Services) handleLeases(c *rpc.Call, _ *etcdserverpb.LeaseLeasesRequest) {
+func (v *Services) handleLeases(c *rpc.Call, who asker, _ *etcdserverpb.LeaseLeasesRequest) {
 	view := v.Store.View()
+	if err := who.may(view, &auth.Request{}); err != nil {
+		c.Fail(statusOf(err))
+		return
+	}
 	type left struct {
 		id   ids.LeaseID
 		time time.Duration

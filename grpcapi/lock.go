@@ -16,22 +16,22 @@ const (
 )
 
 func (v *Services) registerLock(s *rpc.Server) {
-	v.unary(s, serviceLock, "Lock", func(c *rpc.Call, msg []byte) {
+	v.unary(s, serviceLock, "Lock", func(c *rpc.Call, who asker, msg []byte) {
 		var req lockRequest
 		if err := req.unmarshal(msg); err != nil {
 			c.Fail(malformed(err))
 			return
 		}
-		go v.lock(c, &req)
+		go v.lock(c, who, &req)
 	})
-	v.unary(s, serviceLock, "Unlock", func(c *rpc.Call, msg []byte) {
+	v.unary(s, serviceLock, "Unlock", func(c *rpc.Call, who asker, msg []byte) {
 		var req lockRequest // UnlockRequest is its first field: the key
 		if err := req.unmarshal(msg); err != nil {
 			c.Fail(malformed(err))
 			return
 		}
 		go func() {
-			o, err := v.remove(c.Context(), req.name)
+			o, err := v.remove(c.Context(), who, req.name)
 			if err != nil {
 				c.Fail(opaque(err))
 				return
@@ -89,15 +89,15 @@ func eachField(b []byte, f func(num protowire.Number, typ protowire.Type, n uint
 }
 
 // lock queues the caller's key and answers when it is the oldest. When the caller gives up, the key goes.
-func (v *Services) lock(c *rpc.Call, req *lockRequest) {
+func (v *Services) lock(c *rpc.Call, who asker, req *lockRequest) {
 	ctx := c.Context()
-	lease, err := v.session(ctx, req.lease)
+	lease, err := v.session(ctx, who, req.lease)
 	if err != nil {
 		c.Fail(opaque(err))
 		return
 	}
 	key := sessionKey(req.name, lease)
-	rev, err := v.acquire(ctx, req.name, key, lease)
+	rev, err := v.acquire(ctx, who, req.name, key, lease)
 	if err != nil {
 		c.Fail(opaque(err))
 		return
@@ -107,9 +107,9 @@ func (v *Services) lock(c *rpc.Call, req *lockRequest) {
 }
 
 // acquire takes the lock and returns the revision at which it was seen to be ours.
-func (v *Services) acquire(ctx context.Context, name, key []byte, lease int64) (ids.Revision, error) {
+func (v *Services) acquire(ctx context.Context, who asker, name, key []byte, lease int64) (ids.Revision, error) {
 	owner := wire.RequestOp{Range: first(name)}
-	o, err := v.commit(ctx, &wire.TxnRequest{
+	o, err := v.commit(ctx, who, &wire.TxnRequest{
 		Compare: created(key, 0),
 		Success: []wire.RequestOp{{Put: &wire.PutRequest{Key: key, Lease: lease}}, owner},
 		Failure: []wire.RequestOp{{Range: &wire.RangeRequest{Key: key}}, owner},
@@ -124,19 +124,19 @@ func (v *Services) acquire(ctx context.Context, name, key []byte, lease int64) (
 	holder := o.txn.Responses[1].Range.KVs
 	if len(holder) == 0 || wire.CreateRevisionOf(holder[0]) == mine {
 		if ctx.Err() != nil && o.txn.Succeeded { // ours, but nobody is there to hear it
-			v.giveUp(key)
+			v.giveUp(who, key)
 		}
 		return o.rev, ctx.Err()
 	}
-	if err := v.turn(ctx, name, mine); err != nil {
-		v.giveUp(key)
+	if err := v.turn(ctx, who, name, mine); err != nil {
+		v.giveUp(who, key)
 		return 0, err
 	}
 	// The lease may have ended while we waited, and the key with it.
-	resp, err := v.get(ctx, &wire.RangeRequest{Key: key})
+	resp, err := v.get(ctx, who, &wire.RangeRequest{Key: key})
 	switch {
 	case err != nil:
-		v.giveUp(key)
+		v.giveUp(who, key)
 		return 0, err
 	case len(resp.KVs) == 0:
 		return 0, errSessionExpired
@@ -145,6 +145,6 @@ func (v *Services) acquire(ctx context.Context, name, key []byte, lease int64) (
 }
 
 // giveUp removes a key that nobody waits with any more, for a caller who is gone.
-func (v *Services) giveUp(key []byte) {
-	_, _ = v.remove(context.Background(), key)
+func (v *Services) giveUp(who asker, key []byte) {
+	_, _ = v.remove(context.Background(), who, key)
 }

@@ -8,6 +8,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
@@ -33,13 +34,17 @@ func (v *Services) registerMaintenance(s *rpc.Server) {
 func (v *Services) revision() ids.Revision { return v.Store.View().Revision() }
 
 // handleAlarm sends all three actions through the log, as etcd does.
-func (v *Services) handleAlarm(c *rpc.Call, msg []byte) {
+func (v *Services) handleAlarm(c *rpc.Call, who asker, msg []byte) {
 	var req wire.AlarmRequest
 	if err := req.Unmarshal(msg); err != nil {
 		c.Fail(malformed(err))
 		return
 	}
-	v.Node.Propose(command.Alarm, msg, &answer{c, func(r *command.Result) {
+	if err := who.may(v.Store.View(), &auth.Request{AlarmGet: req.Action == wire.AlarmGet}); err != nil {
+		c.Fail(statusOf(err))
+		return
+	}
+	who.propose(command.Alarm, msg, &answer{c, func(r *command.Result) {
 		resp := &etcdserverpb.AlarmResponse{Header: v.headerProto(r.Revision)}
 		for _, a := range r.Alarms {
 			resp.Alarms = append(resp.Alarms, alarmProto(a))
@@ -57,7 +62,7 @@ func alarmText(a wire.AlarmMember) string {
 	return "memberID:" + strconv.FormatUint(a.MemberID, 10) + " alarm:" + etcdserverpb.AlarmType(a.Alarm).String()
 }
 
-func (v *Services) handleStatus(c *rpc.Call, _ *etcdserverpb.StatusRequest) {
+func (v *Services) handleStatus(c *rpc.Call, _ asker, _ *etcdserverpb.StatusRequest) {
 	view, node := v.Store.View(), v.Node.Status()
 	down := view.Members.Downgrade()
 	resp := &etcdserverpb.StatusResponse{
@@ -89,7 +94,7 @@ func (v *Services) handleStatus(c *rpc.Call, _ *etcdserverpb.StatusRequest) {
 }
 
 // handleDefragment has nothing to do: the engine gives space back by itself.
-func (v *Services) handleDefragment(c *rpc.Call, _ *etcdserverpb.DefragmentRequest) {
+func (v *Services) handleDefragment(c *rpc.Call, _ asker, _ *etcdserverpb.DefragmentRequest) {
 	replyProto(c, &etcdserverpb.DefragmentResponse{})
 }
 
@@ -104,7 +109,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // handleHash answers a CRC-32C over every key and value of this member's engine, buckets included, in order. Members with
 // the same history differ in what is theirs alone, so only HashKV compares members.
-func (v *Services) handleHash(c *rpc.Call, _ *etcdserverpb.HashRequest) {
+func (v *Services) handleHash(c *rpc.Call, _ asker, _ *etcdserverpb.HashRequest) {
 	v.later(c, func() {
 		image := v.Store.Image()
 		defer image.Close()
@@ -132,7 +137,7 @@ func engineHash(r storage.Reader) (uint32, error) {
 
 // handleHashKV answers the hash of the key space up to a revision. At a recently compacted revision it is the hash that
 // was taken before the compaction removed anything, which members can compare however far their removal is.
-func (v *Services) handleHashKV(c *rpc.Call, req *etcdserverpb.HashKVRequest) {
+func (v *Services) handleHashKV(c *rpc.Call, _ asker, req *etcdserverpb.HashKVRequest) {
 	reply := func(h mvcc.Hash) {
 		replyProto(c, &etcdserverpb.HashKVResponse{
 			Header: v.headerProto(v.revision()), Hash: h.Hash,
@@ -155,7 +160,7 @@ func (v *Services) handleHashKV(c *rpc.Call, req *etcdserverpb.HashKVRequest) {
 	})
 }
 
-func (v *Services) handleMoveLeader(c *rpc.Call, req *etcdserverpb.MoveLeaderRequest) {
+func (v *Services) handleMoveLeader(c *rpc.Call, _ asker, req *etcdserverpb.MoveLeaderRequest) {
 	if v.Node.Status().Leader != v.Member {
 		c.Fail(statusOf(fault.NotLeader))
 		return
@@ -187,7 +192,7 @@ func (v *Services) moveLeader(c *rpc.Call, to ids.MemberID) {
 }
 
 // handleDowngrade validates as etcd does, cancels always (etcd's cancel never fails), and enables nothing.
-func (v *Services) handleDowngrade(c *rpc.Call, req *etcdserverpb.DowngradeRequest) {
+func (v *Services) handleDowngrade(c *rpc.Call, _ asker, req *etcdserverpb.DowngradeRequest) {
 	v.Node.Read(func(err error) {
 		if err != nil {
 			c.Fail(statusOf(err))

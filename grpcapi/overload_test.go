@@ -23,15 +23,15 @@ type congested struct {
 	waiting []func()
 }
 
-func (n *congested) Propose(kind command.Kind, body []byte, w command.Waiter) {
+func (n *congested) ProposeAs(kind command.Kind, body []byte, user string, revision uint64, w command.Waiter) {
 	n.mu.Lock()
 	switch {
 	case n.open:
 		n.mu.Unlock()
-		n.store.Propose(kind, body, w)
+		n.store.ProposeAs(kind, body, user, revision, w)
 	case len(n.waiting) < n.room:
 		body = bytes.Clone(body)
-		n.waiting = append(n.waiting, func() { n.store.Propose(kind, body, w) })
+		n.waiting = append(n.waiting, func() { n.store.ProposeAs(kind, body, user, revision, w) })
 		n.mu.Unlock()
 	default:
 		n.mu.Unlock()

@@ -56,7 +56,7 @@ func (v *Services) full(cost int64) (full, raise bool) {
 // raiseNoSpace proposes this member's NOSPACE alarm and calls done when it is up, or could not be raised.
 func (v *Services) raiseNoSpace(done func()) {
 	alarm := wire.AlarmRequest{Action: wire.AlarmActivate, MemberID: uint64(v.Member), Alarm: wire.AlarmNoSpace}
-	v.Node.Propose(command.Alarm, alarm.Append(nil), &alarmRaised{v, done})
+	v.Node.ProposeAs(command.Alarm, alarm.Append(nil), "", 0, &alarmRaised{v, done})
 }
 
 type alarmRaised struct {

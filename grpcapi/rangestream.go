@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/mvcc"
@@ -54,7 +55,7 @@ func (v *Services) await(ctx context.Context) error {
 	}
 }
 
-func (v *Services) handleRangeStream(st *rpc.Stream) *rpc.Status {
+func (v *Services) handleRangeStream(st *rpc.Stream, d *door) *rpc.Status {
 	msg, status := one(st)
 	if status != nil {
 		return status
@@ -71,7 +72,7 @@ func (v *Services) handleRangeStream(st *rpc.Stream) *rpc.Status {
 			return statusOf(err)
 		}
 	}
-	if err := v.streamRange(st, &req); err != nil {
+	if err := v.streamRange(st, d, &req); err != nil {
 		return statusOf(err)
 	}
 	return nil
@@ -79,9 +80,13 @@ func (v *Services) handleRangeStream(st *rpc.Stream) *rpc.Status {
 
 // streamRange sends a range in chunks, all from one View, which pins their revision. Only the last message carries header,
 // count and more. A compaction that overtakes the scan ends it with fault.Compacted.
-func (v *Services) streamRange(st *rpc.Stream, req *wire.RangeRequest) error {
+func (v *Services) streamRange(st *rpc.Stream, d *door, req *wire.RangeRequest) error {
 	var scan *mvcc.Scan
 	if err := v.fresh(func(view *state.View) (err error) {
+		who := d.proveStream(st)
+		if err := who.may(view, &auth.Request{Ops: []auth.Op{auth.OfRange(req)}}); err != nil {
+			return err
+		}
 		scan, err = view.Scan(req)
 		return err
 	}); err != nil {

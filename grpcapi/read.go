@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/mvcc"
@@ -18,6 +19,7 @@ import (
 type read struct {
 	services *Services
 	call     *rpc.Call
+	who      asker
 	buf      []byte
 	isTxn    bool
 	large    bool // a worker answers
@@ -45,7 +47,7 @@ func (r *read) release() {
 	if cap(r.found.KVs) > limits.RangeInlineRecords {
 		r.found.KVs = nil
 	}
-	r.call, r.scan, r.txn = nil, wire.RangeRequest{}, wire.TxnRequest{}
+	r.call, r.who, r.scan, r.txn = nil, asker{}, wire.RangeRequest{}, wire.TxnRequest{}
 	v.reads.Put(r)
 }
 
@@ -55,15 +57,15 @@ func (r *read) fail(s *rpc.Status) {
 	r.release()
 }
 
-func (v *Services) newRead(c *rpc.Call, msg []byte) *read {
+func (v *Services) newRead(c *rpc.Call, who asker, msg []byte) *read {
 	r := v.reads.Get().(*read)
-	r.call = c
+	r.call, r.who = c, who
 	r.buf = append(r.buf[:0], msg...)
 	return r
 }
 
-func (v *Services) handleRange(c *rpc.Call, msg []byte) {
-	r := v.newRead(c, msg)
+func (v *Services) handleRange(c *rpc.Call, who asker, msg []byte) {
+	r := v.newRead(c, who, msg)
 	r.isTxn = false
 	if err := r.scan.Unmarshal(r.buf); err != nil {
 		r.fail(malformed(err))
@@ -81,8 +83,8 @@ func (v *Services) handleRange(c *rpc.Call, msg []byte) {
 }
 
 // readTxn answers a checked read-only transaction from a View.
-func (v *Services) readTxn(c *rpc.Call, msg []byte, serializable bool) {
-	r := v.newRead(c, msg)
+func (v *Services) readTxn(c *rpc.Call, who asker, msg []byte, serializable bool) {
+	r := v.newRead(c, who, msg)
 	r.isTxn = true
 	if err := r.txn.Unmarshal(r.buf); err != nil {
 		r.fail(malformed(err))
@@ -115,6 +117,9 @@ func (r *read) run(err error) {
 
 func (r *read) answer() {
 	err := r.services.fresh(func(view *state.View) error {
+		if err := r.permitted(view); err != nil {
+			return err
+		}
 		if r.isTxn {
 			return r.answerTxn(view)
 		}
@@ -125,6 +130,14 @@ func (r *read) answer() {
 		return
 	}
 	r.release()
+}
+
+// permitted decides the read by the View that it reads.
+func (r *read) permitted(view *state.View) error {
+	if r.isTxn {
+		return r.who.may(view, &auth.Request{Ops: []auth.Op{auth.OfTxn(&r.txn)}})
+	}
+	return r.who.may(view, &auth.Request{Ops: []auth.Op{auth.OfRange(&r.scan)}})
 }
 
 // fresh runs a read on the newest View, again if a compaction overtakes it.

@@ -26,7 +26,7 @@ func (v *Services) registerReflection(s *rpc.Server) {
 	}
 }
 
-func (v *Services) handleReflection(st *rpc.Stream) *rpc.Status {
+func (v *Services) handleReflection(st *rpc.Stream, _ *door) *rpc.Status {
 	sent := map[string]bool{}
 	for {
 		msg, err := st.Recv()

@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"quorate.dev/quorate/authn"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/limits"
@@ -31,8 +32,9 @@ type Status struct {
 
 // Node is the member's place in its raft group.
 type Node interface {
-	// Propose asks the group to commit one command. It never blocks, copies body, and calls w.Complete exactly once.
-	Propose(kind command.Kind, body []byte, w command.Waiter)
+	// ProposeAs asks the group to commit one command in the name of a user, who was known at that revision of the
+	// authentication state; "" and 0 for nobody. It never blocks, copies body, and calls w.Complete exactly once.
+	ProposeAs(kind command.Kind, body []byte, user string, revision uint64, w command.Waiter)
 	// Read calls f once, when everything acknowledged before the call is in the newest View; at once where possible.
 	Read(f func(error))
 	Status() Status
@@ -98,6 +100,8 @@ type Settings struct {
 
 // Backend is everything the services stand on. All fields but Request and Random are required.
 type Backend struct {
+	Keeper      *authn.Keeper   // who sends a request
+	Verifier    *authn.Verifier // passwords
 	Member      ids.MemberID
 	Cluster     ids.ClusterID
 	Node        Node

@@ -344,35 +344,6 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-func TestAuth(t *testing.T) {
-	s := start(t)
-	a := pb.NewAuthClient(s.conn)
-	st, err := a.AuthStatus(t.Context(), &pb.AuthStatusRequest{})
-	if err != nil || header(t, st.Header) != 1 || st.Enabled || st.AuthRevision != 1 {
-		t.Fatalf("%v %v", st, err)
-	}
-	if r, err := a.AuthDisable(t.Context(), &pb.AuthDisableRequest{}); err != nil || header(t, r.Header) != 1 {
-		t.Fatalf("%v %v", r, err)
-	}
-	if r, err := a.UserList(t.Context(), &pb.AuthUserListRequest{}); err != nil || len(r.Users) != 0 {
-		t.Fatalf("%v %v", r, err)
-	}
-	if r, err := a.RoleList(t.Context(), &pb.AuthRoleListRequest{}); err != nil || len(r.Roles) != 0 {
-		t.Fatalf("%v %v", r, err)
-	}
-	_, err = a.Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "root"})
-	failsAs(t, err, fault.AuthNotEnabled)
-	_, err = a.UserGet(t.Context(), &pb.AuthUserGetRequest{Name: "root"})
-	failsAs(t, err, fault.UserNotFound)
-	_, err = a.RoleGet(t.Context(), &pb.AuthRoleGetRequest{Role: "root"})
-	failsAs(t, err, fault.RoleNotFound)
-	for _, method := range []string{"AuthEnable", "UserAdd", "UserDelete", "UserChangePassword", "UserGrantRole", "UserRevokeRole",
-		"RoleAdd", "RoleDelete", "RoleGrantPermission", "RoleRevokePermission"} {
-		err := s.conn.Invoke(t.Context(), "/etcdserverpb.Auth/"+method, &pb.AuthEnableRequest{}, &pb.AuthEnableResponse{})
-		fails(t, err, codes.Unimplemented, "quorate: this version has no users and roles; protect the endpoint with client certificates or the network")
-	}
-}
-
 func TestHealth(t *testing.T) {
 	s := start(t)
 	h := grpc_health_v1.NewHealthClient(s.conn)

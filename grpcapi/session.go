@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
@@ -74,20 +75,24 @@ func (v *Services) checkFull(ctx context.Context, cost int64) error {
 
 // commit runs a transaction under the same checks as a client's. Once it is proposed, its outcome is waited for even when
 // ctx ends: who gives up has to know what there is to take back. The node bounds that wait.
-func (v *Services) commit(ctx context.Context, txn *wire.TxnRequest) (outcome, error) {
+func (v *Services) commit(ctx context.Context, who asker, txn *wire.TxnRequest) (outcome, error) {
 	if err := v.checkFull(ctx, txnCost(txn)); err != nil {
 		return outcome{}, err
 	}
 	if err := checkTxn(txn, v.Settings.MaxTxnOps); err != nil {
 		return outcome{}, err
 	}
+	now := who.renewed(v.Store.View())
+	if now.err != nil {
+		return outcome{}, now.err
+	}
 	w := make(patience, 1)
-	v.Node.Propose(command.Txn, txn.Append(nil), w)
+	now.propose(command.Txn, txn.Append(nil), w)
 	return w.wait(context.WithoutCancel(ctx))
 }
 
 // get reads the newest state behind the barrier.
-func (v *Services) get(ctx context.Context, req *wire.RangeRequest) (*wire.RangeResponse, error) {
+func (v *Services) get(ctx context.Context, who asker, req *wire.RangeRequest) (*wire.RangeResponse, error) {
 	if err := checkRange(req); err != nil {
 		return nil, err
 	}
@@ -96,6 +101,10 @@ func (v *Services) get(ctx context.Context, req *wire.RangeRequest) (*wire.Range
 	}
 	var resp *wire.RangeResponse
 	err := v.fresh(func(view *state.View) (err error) {
+		now := who.renewed(view)
+		if err := now.may(view, &auth.Request{Ops: []auth.Op{auth.OfRange(req)}}); err != nil {
+			return err
+		}
 		resp, err = view.Range(req)
 		return err
 	})
@@ -103,26 +112,35 @@ func (v *Services) get(ctx context.Context, req *wire.RangeRequest) (*wire.Range
 }
 
 // remove deletes a key and waits for it.
-func (v *Services) remove(ctx context.Context, key []byte) (outcome, error) {
+func (v *Services) remove(ctx context.Context, who asker, key []byte) (outcome, error) {
 	req := wire.DeleteRangeRequest{Key: key}
 	if err := checkDelete(&req); err != nil {
 		return outcome{}, err
 	}
+	now := who.renewed(v.Store.View())
+	if now.err != nil {
+		return outcome{}, now.err
+	}
 	w := make(patience, 1)
-	v.Node.Propose(command.DeleteRange, req.Append(nil), w)
+	now.propose(command.DeleteRange, req.Append(nil), w)
 	return w.wait(ctx)
 }
 
 // session gives the lease to use: the caller's, or a fresh one when it is 0.
-func (v *Services) session(ctx context.Context, lease int64) (int64, error) {
+func (v *Services) session(ctx context.Context, who asker, lease int64) (int64, error) {
 	if lease != 0 {
 		return lease, nil
 	}
 	if err := v.checkFull(ctx, limits.QuotaCostLease); err != nil {
 		return 0, err
 	}
+	view := v.Store.View()
+	now := who.renewed(view)
+	if err := now.mayGrant(view); err != nil {
+		return 0, err
+	}
 	w := make(patience, 1)
-	v.grant(wire.LeaseGrantRequest{TTL: sessionTTLSeconds}, w)
+	v.grant(now, wire.LeaseGrantRequest{TTL: sessionTTLSeconds}, w)
 	o, err := w.wait(ctx)
 	return int64(o.lease), err
 }
@@ -152,12 +170,12 @@ func created(key []byte, rev int64) []wire.Compare {
 }
 
 // turn waits until no key of the queue is older than rev. Each wait is for the one just before, so that a release wakes one.
-func (v *Services) turn(ctx context.Context, name []byte, rev int64) error {
+func (v *Services) turn(ctx context.Context, who asker, name []byte, rev int64) error {
 	last := queueOf(name)
 	last.SortOrder, last.SortTarget, last.Limit = wire.SortDescend, wire.SortByCreate, 1
 	last.MaxCreateRevision = rev - 1
 	for {
-		resp, err := v.get(ctx, &last)
+		resp, err := v.get(ctx, who, &last)
 		if err != nil {
 			return err
 		}
@@ -167,7 +185,7 @@ func (v *Services) turn(ctx context.Context, name []byte, rev int64) error {
 		req := &wire.WatchCreateRequest{
 			Key: wire.KeyOf(resp.KVs[0]), StartRevision: resp.Header.Revision + 1, Filters: []wire.FilterType{wire.FilterNoPut},
 		}
-		err = v.follow(ctx, req, func(*wire.WatchResponse, *wire.Event) (bool, error) { return false, nil })
+		err = v.follow(ctx, who, req, func(*wire.WatchResponse, *wire.Event) (bool, error) { return false, nil })
 		if err != nil {
 			return err
 		}
@@ -175,11 +193,13 @@ func (v *Services) turn(ctx context.Context, name []byte, rev int64) error {
 }
 
 // follow calls f for each event of a watch until f wants no more.
-func (v *Services) follow(ctx context.Context, req *wire.WatchCreateRequest, f func(*wire.WatchResponse, *wire.Event) (more bool, err error)) error {
+func (v *Services) follow(ctx context.Context, who asker, req *wire.WatchCreateRequest, f func(*wire.WatchResponse, *wire.Event) (more bool, err error)) error {
 	t := newTap()
-	stream := v.Hub.Open(t)
+	g := &guard{door: who.door}
+	g.know(&who)
+	stream := v.Hub.OpenGuarded(t, g)
 	defer stream.Close()
-	stream.Create(req, "")
+	stream.Create(req, watchRefusal(who.err))
 	for {
 		resp, err := t.next(ctx)
 		if err != nil {

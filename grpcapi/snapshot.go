@@ -16,7 +16,7 @@ import (
 
 // handleSnapshot sends the store as a file in etcd's own format, in blobs, and then the file's SHA-256. The file is laid
 // out on disk first: its size is in the first message, and a slow client must not hold the engine's image open.
-func (v *Services) handleSnapshot(st *rpc.Stream) *rpc.Status {
+func (v *Services) handleSnapshot(st *rpc.Stream, _ *door) *rpc.Status {
 	if _, status := one(st); status != nil {
 		return status
 	}

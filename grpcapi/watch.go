@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/rpc"
 	"quorate.dev/quorate/wire"
@@ -16,8 +18,9 @@ func (v *Services) registerWatch(s *rpc.Server) {
 
 // handleWatch passes a client's requests to the hub, which writes the responses. When the client has said its last word
 // the stream goes on until it is cancelled, as etcd's does.
-func (v *Services) handleWatch(st *rpc.Stream) *rpc.Status {
-	hs := v.Hub.Open(st)
+func (v *Services) handleWatch(st *rpc.Stream, d *door) *rpc.Status {
+	g := &guard{door: d}
+	hs := v.Hub.OpenGuarded(st, g)
 	defer hs.Close()
 	// Closing at once when the client goes, and not when the next request would have come, also frees a Create that waits
 	// for room.
@@ -37,13 +40,50 @@ func (v *Services) handleWatch(st *rpc.Stream) *rpc.Status {
 		}
 		switch {
 		case req.Create != nil:
-			hs.Create(req.Create, "")
+			hs.Create(req.Create, g.refused(st, req.Create))
 		case req.Cancel != nil:
 			hs.Cancel(*req.Cancel)
 		case req.Progress:
 			hs.Progress()
 		}
 	}
+}
+
+// guard decides about the watches of one stream, when they are made and whenever users or roles change.
+type guard struct {
+	door *door
+	user atomic.Pointer[string] // who was proved last; nil for nobody
+}
+
+// refused is why a watch is not made, "" when it may be. What it proves is what the watches of the stream count by from then on.
+func (g *guard) refused(st *rpc.Stream, req *wire.WatchCreateRequest) string {
+	if req.StartRevision < 0 {
+		return "" // which the hub refuses first, as etcd does
+	}
+	who := g.door.proveStream(st)
+	g.know(&who)
+	return watchRefusal(who.may(g.door.services.Store.View(), &auth.Request{Ops: []auth.Op{auth.OfWatch(req.Key, req.RangeEnd)}}))
+}
+
+// know keeps who was proved. A token that has expired since takes nothing away: the user may still have the permission.
+func (g *guard) know(who *asker) {
+	if old := g.user.Load(); who.id.User != "" && (old == nil || *old != who.id.User) {
+		name := who.id.User
+		g.user.Store(&name)
+	}
+}
+
+// Refusal implements watch.Guard.
+func (g *guard) Refusal(key, end []byte) string {
+	view := g.door.services.Store.View()
+	if !view.Auth.Enabled() {
+		return ""
+	}
+	who := asker{door: g.door}
+	if user := g.user.Load(); user != nil {
+		who.id = auth.Identity{User: *user, Revision: view.Auth.Revision()}
+	}
+	return watchRefusal(who.may(view, &auth.Request{Ops: []auth.Op{auth.OfWatch(key, end)}}))
 }
 
 // watchEnding is the status of a watch stream that its client or the connection ended.

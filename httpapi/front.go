@@ -60,6 +60,9 @@ type Config struct {
 	Gateway  http.Handler          // serves /v3/; nil answers 501
 	Vars     map[string]func() any // added to /debug/vars
 	Logger   *zap.Logger
+
+	// Warnings are what an operator has to do soon; nil for nothing ever.
+	Warnings func() []string
 }
 
 // Front holds the handlers of one member.

@@ -31,6 +31,7 @@ func (f *Front) serveHealth(w http.ResponseWriter, r *http.Request) {
 		f.cfg.Logger.Warn("/health error", zap.Int("status-code", http.StatusMethodNotAllowed))
 		return
 	}
+	f.warn(w.Header())
 	query := r.URL.Query()
 	answer := healthAnswer{Health: healthy}
 	if reason := f.unhealthyReason(r.Context(), query["exclude"], query.Get("serializable") == "true"); reason != "" {
@@ -138,6 +139,9 @@ func (f *Front) serveChecks(w http.ResponseWriter, r *http.Request, kind string,
 			continue
 		}
 		fmt.Fprintf(&report, "[+]%s ok\n", name)
+	}
+	for _, line := range f.warnings() {
+		fmt.Fprintf(&report, "[!]%s\n", line)
 	}
 	if failed {
 		f.cfg.Logger.Error("Health check error", zap.String("path", r.URL.Path), zap.String("reason", report.String()),

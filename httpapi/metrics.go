@@ -90,6 +90,7 @@ type sampler struct {
 	clusterVersion, alarms, peers *prometheus.Desc
 	refused                       *prometheus.Desc // promotions
 	perPeer                       []peerReading
+	tls                           tlsDescs
 }
 
 func newSampler(cfg MetricsConfig) *sampler {
@@ -99,6 +100,7 @@ func newSampler(cfg MetricsConfig) *sampler {
 		peers:          desc("etcd_network_known_peers", "Members that this member knows, itself included.", "Local", "Remote"),
 		refused:        desc("etcd_server_learner_promote_failures", "Learners that this member refused to make voters.", "Reason"),
 		perPeer:        peerReadings(),
+		tls:            newTLSDescs(),
 	}
 	for _, r := range readings {
 		s.descs = append(s.descs, desc(r.name, r.help))
@@ -158,6 +160,7 @@ func (s *sampler) Collect(out chan<- prometheus.Metric) {
 	for reason, n := range sample.Raft.PromotionsRefused {
 		out <- prometheus.MustNewConstMetric(s.refused, prometheus.CounterValue, float64(n), reason)
 	}
+	s.tls.collect(out, sample.TLS)
 	for _, a := range sample.Alarms {
 		out <- prometheus.MustNewConstMetric(s.alarms, prometheus.GaugeValue, 1, a.Member, a.Name)
 	}

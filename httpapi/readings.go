@@ -41,7 +41,7 @@ var readings = []reading{
 	{"etcd_mvcc_db_total_size_in_bytes", gauge, "Bytes of the store's files.", func(s *Sample) float64 { return float64(s.Store.TotalBytes) }},
 	{"etcd_mvcc_db_total_size_in_use_in_bytes", gauge, "Bytes of retained data, which the quota counts.", func(s *Sample) float64 { return float64(s.Store.InUseBytes) }},
 	{"etcd_mvcc_db_open_read_transactions", gauge, "Open reads of the engine.", func(s *Sample) float64 { return float64(s.Store.OpenReads) }},
-	{"etcd_debugging_auth_revision", gauge, "Revision of users and roles.", func(*Sample) float64 { return 1 }},
+	{"etcd_debugging_auth_revision", gauge, "Revision of users and roles.", func(s *Sample) float64 { return float64(s.AuthRevision) }},
 	{"etcd_debugging_mvcc_keys_total", gauge, "Keys.", func(s *Sample) float64 { return float64(s.Store.Keys) }},
 	{"etcd_debugging_mvcc_current_revision", gauge, "Current revision.", func(s *Sample) float64 { return float64(s.Store.Revision) }},
 	{"etcd_debugging_mvcc_compact_revision", gauge, "Revision of the last compaction.", func(s *Sample) float64 { return float64(s.Store.Compacted) }},

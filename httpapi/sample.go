@@ -10,7 +10,9 @@ type Sample struct {
 	Alarms         []AlarmSample
 	Members        []string     // ids, hexadecimal
 	Peers          []PeerSample // the other members
-	ClusterVersion string       // "" before the cluster decided
+	TLS            []TLSSample
+	ClusterVersion string // "" before the cluster decided
+	AuthRevision   uint64 // of users and roles
 }
 
 // RaftSample is the state of the raft host.
@@ -63,4 +65,20 @@ type DiskSample struct {
 type AlarmSample struct {
 	Member string // id, hexadecimal
 	Name   string
+}
+
+// TLSSample is what concerns the certificates towards one kind of partners.
+type TLSSample struct {
+	Side                 string // "client" or "peer"
+	Handshakes, Rejected uint64 // that succeeded, and connections that came to nothing, since the start
+	Reloads, Failures    uint64 // of changed files that are in use, and that could not be used
+	Failing              bool   // there are such now
+	Ends                 []CertificateSample
+}
+
+// CertificateSample is the end of what a file holds.
+type CertificateSample struct {
+	What, File string
+	Unix       int64   // when it ends, seconds since 1970
+	Left       float64 // until then, seconds; negative afterwards
 }

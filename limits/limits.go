@@ -111,3 +111,12 @@ const (
 	HealthInterval     = 5 * time.Second        // for how long members must have been connected before one more is added or one goes
 	WatchProgress      = 10 * time.Minute       // period of progress notifications
 )
+
+// TLS.
+const (
+	HandshakesPending = 1024                // handshakes of a listener under way before the oldest of whoever has most is given up
+	HandshakeTimeout  = 10 * time.Second    // of one handshake
+	CertLook          = time.Second         // between two looks whether the files of certificates changed
+	CertWarning       = 30 * 24 * time.Hour // before a certificate ends, at most a third of its life
+	CertWatch         = time.Hour           // between two looks whether one is about to end
+)

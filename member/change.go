@@ -10,6 +10,7 @@ import (
 
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/storage"
 )
 
@@ -142,11 +143,12 @@ func (v *View) apply(b *storage.Batch, p *proposal) Change {
 	case p.kind == raftpb.ConfChangeRemoveNode:
 		gone := v.members[i]
 		v.members = slices.Delete(v.members, i, i+1)
-		at, _ := slices.BinarySearch(v.removed, p.id)
-		v.removed = slices.Insert(v.removed, at, p.id)
+		if at, _ := slices.BinarySearch(v.removed, p.id); !canary.On(canary.RemovedServes) {
+			v.removed = slices.Insert(v.removed, at, p.id)
+			b.Set(memberKey(storage.BucketRemoved, p.id), removedValue)
+		}
 		v.voters, v.learners = without(v.voters, p.id), without(v.learners, p.id)
 		b.Delete(memberKey(storage.BucketMembers, p.id))
-		b.Set(memberKey(storage.BucketRemoved, p.id), removedValue)
 		return Change{Removed, gone}
 	case p.kind == raftpb.ConfChangeUpdateNode:
 		v.members[i].PeerURLs = p.member.PeerURLs
@@ -156,7 +158,9 @@ func (v *View) apply(b *storage.Batch, p *proposal) Change {
 		v.members[i].IsLearner = false
 		v.learners = without(v.learners, p.id)
 		v.voters = with(v.voters, p.id)
-		v.save(b, i)
+		if !canary.On(canary.PromoteLost) {
+			v.save(b, i)
+		}
 		return Change{Promoted, v.members[i]}
 	}
 	p.member.IsLearner = p.kind == raftpb.ConfChangeAddLearnerNode

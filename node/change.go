@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -93,13 +94,13 @@ func (c *changes) take(id uint64) (changeWaiter, bool) {
 	return w, ok
 }
 
-// expire removes those that began at or before start.
+// expire removes those that began at or before start, oldest first.
 func (c *changes) expire(start int64) []changeWaiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []changeWaiter
-	for id, w := range c.waiting {
-		if w.start <= start {
+	for _, id := range slices.Sorted(maps.Keys(c.waiting)) {
+		if w := c.waiting[id]; w.start <= start {
 			out = append(out, w)
 			delete(c.waiting, id)
 		}

@@ -21,6 +21,7 @@ import (
 type Host struct {
 	cfg       Config
 	life      life
+	began     time.Time // where the coarse clock begins
 	gauges    gauges
 	proposals proposals
 	registry  registry
@@ -84,7 +85,7 @@ func open(c Config) (*parts, error) {
 		return nil, err
 	}
 	c.Entries = nil // the store holds them now, and lets go of them one day
-	h := &Host{cfg: c}
+	h := &Host{cfg: c, began: c.Clock.Now()}
 	h.life.end, h.life.done = make(chan struct{}), make(chan struct{})
 	h.life.drained = make(chan struct{}, 1)
 	now := c.Clock.Now()
@@ -93,7 +94,7 @@ func open(c Config) (*parts, error) {
 	h.appends.wake = make(chan struct{}, 1)
 	h.applies.wake = make(chan struct{}, 1)
 	h.tidy = make(chan struct{}, 1)
-	h.gauges.now.Store(now.UnixNano())
+	h.gauges.now.Store(h.instant(now))
 	h.gauges.applied.Store(uint64(rec.mark.Index))
 	h.gauges.taken.Store(uint64(rec.mark.Index))
 	h.gauges.own.Store(uint64(rec.mark.Term))
@@ -325,3 +326,7 @@ func (h *Host) Counters() Counters {
 		LateHeartbeats:  h.gauges.lateBeats.Load(),
 	}
 }
+
+// instant is t by the coarse clock: nanoseconds since the host began, from 1 on. It goes by the monotonic clock, so that setting the time of day
+// back does not stop timeouts and repetitions.
+func (h *Host) instant(t time.Time) int64 { return int64(t.Sub(h.began)) + 1 }

@@ -180,7 +180,7 @@ func (l *loop) finish() {
 // got something. The baton is held.
 func (l *loop) turn() handed {
 	l.handed = handed{}
-	l.h.gauges.now.Store(l.h.cfg.Clock.Now().UnixNano())
+	l.h.gauges.now.Store(l.h.instant(l.h.cfg.Clock.Now()))
 	for _, e := range l.h.inbox.take() {
 		l.handle(e)
 	}
@@ -244,15 +244,16 @@ func (l *loop) belongs() bool {
 // tick advances raft's time and looks after everything that depends on time. The baton is held.
 func (l *loop) tick() {
 	now := l.h.cfg.Clock.Now()
-	l.h.gauges.now.Store(now.UnixNano())
-	if last := l.h.gauges.ticked.Swap(now.UnixNano()); last != 0 && time.Duration(now.UnixNano()-last) > 2*l.h.cfg.Timing.Tick && l.role == raft.StateLeader && !l.sole() {
+	coarse := l.h.instant(now)
+	l.h.gauges.now.Store(coarse)
+	if last := l.h.gauges.ticked.Swap(coarse); last != 0 && time.Duration(coarse-last) > 2*l.h.cfg.Timing.Tick && l.role == raft.StateLeader && !l.sole() {
 		l.h.gauges.lateBeats.Add(1)
 	}
 	l.watch()
 	l.tickRaft()
 	l.advance()
 	l.propose(true)
-	oldest := now.Add(-l.h.cfg.Timing.RequestTimeout()).UnixNano()
+	oldest := coarse - int64(l.h.cfg.Timing.RequestTimeout())
 	l.h.failItems(l.h.registry.expire(oldest), l.timeout)
 	l.h.failChanges(l.h.changes.expire(oldest), l.timeout)
 	l.h.reads.fail(oldest, fault.Timeout)
@@ -441,7 +442,7 @@ func (l *loop) publish() {
 // timeout says why a proposal made at start was not applied in time (source: etcd's parseProposeCtxErr): it overlapped with
 // the loss of a leader, or the member that must commit it could not reach those it needs, or neither is known.
 func (l *loop) timeout(start int64) error {
-	began := time.Unix(0, start)
+	began := l.h.began.Add(time.Duration(start - 1))
 	lead := l.h.gauges.leader.Load()
 	lost := lead.last.Add(-2 * l.h.cfg.Timing.Election())
 	if !lead.last.IsZero() && began.After(lost) && began.Before(lead.last) {

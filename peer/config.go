@@ -39,9 +39,9 @@ type Config struct {
 	Snapshots  Snapshots // nil: none are sent or taken
 	Observer   Observer  // nil: nobody
 
-	TLS    *tls.Config // of connections to others with an https URL; nil: the system's defaults
-	Clock  clock.Clock // nil: the machine's clock
-	Logger *zap.Logger // nil: no log
+	TLS    func() *tls.Config // asked for each connection to an https URL; nil: the system's defaults
+	Clock  clock.Clock        // nil: the machine's clock
+	Logger *zap.Logger        // nil: no log
 }
 
 // Times of the protocol (source: etcd's rafthttp).
@@ -65,6 +65,9 @@ func (c *Config) complete() error {
 	}
 	if c.Observer == nil {
 		c.Observer = silent{}
+	}
+	if c.TLS == nil {
+		c.TLS = func() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }
 	}
 	if c.Member == 0 || c.Cluster == 0 || c.Receiver == nil {
 		return fmt.Errorf("peer: member %s, cluster %s: both ids and a receiver are needed", c.Member, c.Cluster)

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -50,9 +51,9 @@ func New(c Config) (*Transport, error) {
 }
 
 // roundTripper makes connections of one kind.
-func roundTripper(c *tls.Config, clock clock.Clock, streams bool) *http.Transport {
+func roundTripper(conf func() *tls.Config, clock clock.Clock, streams bool) *http.Transport {
 	dialer := net.Dialer{Timeout: dialTimeout}
-	t := &http.Transport{TLSClientConfig: c, TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: time.Minute, DisableCompression: true}
+	t := &http.Transport{IdleConnTimeout: time.Minute, DisableCompression: true}
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, network, addr)
 		if err != nil || !streams {
@@ -60,11 +61,37 @@ func roundTripper(c *tls.Config, clock clock.Clock, streams bool) *http.Transpor
 		}
 		return impatient{conn, clock}, nil
 	}
+	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := t.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return secure(ctx, conn, addr, conf())
+	}
 	t.MaxIdleConnsPerHost = posters
 	if streams {
 		t.MaxIdleConnsPerHost = -1
 	}
 	return t
+}
+
+// secure does a TLS handshake with the member at addr. The configuration is that of the moment: certificates change.
+func secure(ctx context.Context, conn net.Conn, addr string, conf *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if conf.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		conf = conf.Clone()
+		conf.ServerName = host
+	}
+	c := tls.Client(conn, conf)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("TLS handshake with %s: %w", addr, err), conn.Close())
+	}
+	return c, nil
 }
 
 // impatient is a connection on which something must arrive again and again.

@@ -9,6 +9,8 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,4 +108,88 @@ func named(t *testing.T, cn string) tls.Certificate {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// held is a connection that holds writes back, as those of package certs do.
+type held struct {
+	net.Conn
+	mu      sync.Mutex
+	holding bool
+	buf     []byte
+	writes  *atomic.Int64 // of more than a record that were held back
+}
+
+func (h *held) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.holding {
+		h.buf = append(h.buf, p...)
+		return len(p), nil
+	}
+	return h.Conn.Write(p)
+}
+
+func (h *held) Hold() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.holding = true
+}
+
+func (h *held) Release() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.holding = false
+	if len(h.buf) > 16<<10 {
+		h.writes.Add(1)
+	}
+	_, err := h.Conn.Write(h.buf)
+	h.buf = nil
+	return err
+}
+
+type holdingListener struct {
+	net.Listener
+	conf   *tls.Config
+	writes atomic.Int64
+}
+
+func (l *holdingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return tls.Server(&held{Conn: c, writes: &l.writes}, l.conf), nil
+}
+
+// TestGatheredWrites: large answers over TLS are held back below it until they are there whole, and arrive.
+func TestGatheredWrites(t *testing.T) {
+	cert := selfSigned(t)
+	s, err := rpc.New(rpc.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Unary("/t.T/Echo", echo)
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &holdingListener{Listener: raw, conf: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}}
+	go s.Serve(l)
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(cert.Leaf)
+	cc, err := grpc.NewClient(raw.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots})),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(rawCodec{}), grpc.MaxCallRecvMsgSize(64<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cc.Close()
+	for _, n := range []int{1, 20_000, 3_000_000} {
+		if got, err := call(within(t), cc, "/t.T/Echo", pattern(n)); err != nil || string(got) != string(pattern(n)) {
+			t.Fatalf("%d bytes: %v, %d bytes back", n, err, len(got))
+		}
+	}
+	if l.writes.Load() == 0 {
+		t.Error("every record left alone")
+	}
 }

@@ -34,8 +34,16 @@ type conn struct {
 
 // secured is what the TLS handshake told. It never changes.
 type secured struct {
-	tls *tls.ConnectionState // nil without TLS
-	cn  string               // see Call.CertificateCN
+	tls   *tls.ConnectionState // nil without TLS
+	cn    string               // see Call.CertificateCN
+	below gatherer             // the connection below TLS, if it is one
+}
+
+// gatherer is a connection that can hold back what is written until all of it is there. TLS writes record by record, and each
+// would be a system call.
+type gatherer interface {
+	Hold()
+	Release() error
 }
 
 // ledger counts what a connection holds, and remembers what it held.
@@ -67,6 +75,9 @@ func connErrorf(code http2.ErrCode, format string, args ...any) error {
 
 func newConn(s *Server, nc net.Conn, state *tls.ConnectionState) *conn {
 	c := &conn{srv: s, nc: nc, secured: secured{tls: state}, flusher: s.flusherFor(), streams: map[uint32]*exchange{}}
+	if tc, ok := nc.(*tls.Conn); ok {
+		c.below, _ = tc.NetConn().(gatherer)
+	}
 	if s.cfg.CertificateNames {
 		c.cn = certificateCN(state)
 	}

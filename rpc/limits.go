@@ -32,6 +32,7 @@ const (
 	outboxConn      = 16 << 20        // bytes queued on all streams of a connection before TrySend refuses and Send waits
 	repliesConn     = 64 << 20        // bytes queued on a connection above which new calls are refused: the peer does not read
 	writeChunk      = 64 << 10        // bytes of one blocking write, each with its own deadline
+	recordBytes     = 16 << 10        // most that TLS puts into one record
 	writeTurn       = 1 << 20         // bytes a goroutine that serves many connections writes to one in a row
 	webBufferBytes  = 16 << 10        // bytes of an HTTP answer gathered before they are sent
 	webIdleTimeout  = 2 * time.Minute // an HTTP/1.1 connection without requests is closed after this

@@ -46,6 +46,9 @@ type Config struct {
 	// CertificateNames lets handlers see the common names of verified client certificates: see Call.CertificateCN.
 	CertificateNames bool
 
+	// Misdirected is told of clients that begin a TLS handshake on a plain connection; nil for nobody.
+	Misdirected func(remote net.Addr)
+
 	// Observer is told what happens; nil for nobody.
 	Observer Observer
 	// Log gets what an operator may want to know, as a message and key-value pairs; nil drops it.

@@ -58,13 +58,19 @@ func (s *Server) identify(nc net.Conn) (*conn, error) {
 		if state != nil {
 			return nil, errors.New("rpc: h2 was negotiated but HTTP/2's preface did not come")
 		}
-		return nil, s.handOver(&prefixedConn{Conn: nc, prefix: seen})
+		if s.cfg.Misdirected != nil && len(seen) > 0 && seen[0] == handshakeRecord {
+			s.cfg.Misdirected(nc.RemoteAddr())
+		}
+		return nil, s.handOver(&prefixedConn{Conn: nc, prefix: seen}) // whose answer to nonsense is an error
 	}
 	if err := nc.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
 	return newConn(s, nc, state), nil
 }
+
+// handshakeRecord is the first byte of a connection with TLS.
+const handshakeRecord = 0x16
 
 // readPreface reads until the bytes are HTTP/2's preface or cannot become it any more, and returns them.
 func readPreface(r io.Reader) ([]byte, error) {

@@ -550,13 +550,26 @@ func (c *conn) write(p []byte, wait bool) (int, error) {
 		if err := c.nc.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteTimeout)); err != nil {
 			return done, err
 		}
-		n, err := c.nc.Write(chunk)
+		n, err := c.writeWhole(chunk)
 		done += n
 		if err != nil {
 			return done, err
 		}
 	}
 	return done, c.nc.SetWriteDeadline(time.Time{})
+}
+
+// writeWhole writes p as one piece even where TLS makes several records of it.
+func (c *conn) writeWhole(p []byte) (int, error) {
+	if c.below == nil || len(p) <= recordBytes {
+		return c.nc.Write(p)
+	}
+	c.below.Hold()
+	n, err := c.nc.Write(p)
+	if failed := c.below.Release(); failed != nil && err == nil {
+		n, err = 0, failed
+	}
+	return n, err
 }
 
 // tryWrite writes without waiting. Only the holder of the write token calls it.

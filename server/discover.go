@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"quorate.dev/quorate/certs"
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/discovery"
 	"quorate.dev/quorate/internal/clock"
@@ -62,9 +64,13 @@ func (s *Server) discoverAt(ctx context.Context) (err error) {
 	for _, u := range urls {
 		own = append(own, s.cfg.Member.Name+"="+u)
 	}
+	secure, err := discoveryTLS(&f.FindingTLS)
+	if err != nil {
+		return err
+	}
 	logger := s.logger.With(zap.String("discovery-token", f.Token), zap.Strings("discovery-endpoints", f.Endpoints))
 	registry := discovery.Registry{
-		Endpoints: f.Endpoints, Token: f.Token, DialTimeout: f.DialTimeout, RequestTimeout: f.RequestTimeout, Clock: clock.Real(),
+		Endpoints: f.Endpoints, Token: f.Token, DialTimeout: f.DialTimeout, RequestTimeout: f.RequestTimeout, Clock: clock.Real(), TLS: secure,
 		Report: func(there, size int, err error) {
 			if err != nil {
 				logger.Warn("the discovery service could not be asked; trying again", zap.Error(err))
@@ -78,4 +84,18 @@ func (s *Server) discoverAt(ctx context.Context) (err error) {
 	}
 	logger.Info("the discovery service named the members", zap.String("initial-cluster", c.Initial))
 	return nil
+}
+
+// discoveryTLS is how the discovery service is asked, nil for without TLS where an endpoint does not say otherwise.
+func discoveryTLS(f *config.FindingTLS) (*tls.Config, error) {
+	if f.Insecure && f.Cert == "" && f.Key == "" && f.CA == "" && !f.SkipVerify {
+		return nil, nil
+	}
+	k, err := certs.New(certs.Settings{Cert: f.Cert, Key: f.Key, CA: f.CA}, certs.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("--discovery-cert, --discovery-key, --discovery-cacert: %w", err)
+	}
+	conf := k.Client()
+	conf.InsecureSkipVerify = f.SkipVerify //nolint:gosec // the setting says so
+	return conf, nil
 }

@@ -98,8 +98,12 @@ func (n nodeDoor) TransferLeadership(ctx context.Context, to ids.MemberID) error
 // storeDoor is the state machine as grpcapi reads it.
 type storeDoor struct {
 	*state.Machine
-	engine *storage.Engine
+	clients *identities
+	engine  *storage.Engine
 }
+
+// View implements grpcapi.Store: the View that clients' requests are decided by.
+func (d storeDoor) View() *state.View { return d.clients.view.Load() }
 
 // DiskBytes implements grpcapi.Store.
 func (d storeDoor) DiskBytes() int64 { return d.engine.Stats().DiskBytes }

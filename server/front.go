@@ -102,8 +102,9 @@ func (s *Server) sample() httpapi.Sample {
 		Lease: httpapi.LeaseSample{Granted: core.counts.granted.Load(), Revoked: core.counts.revoked.Load(), Renewed: duties.Renewed, Expired: duties.Expired},
 		Disk:  httpapi.DiskSample{LogBytes: core.counts.logBytes.Load()},
 
-		ClusterVersion: condition{s}.ClusterVersion(),
+		ClusterVersion: condition{s}.ClusterVersion(), AuthRevision: view.Auth.Revision(),
 	}
+	out.TLS = s.tlsSample()
 	out.Raft.Promotions, out.Raft.PromotionsRefused = core.counts.promotions.read()
 	out.Peers = core.peers.sample()
 	out.Disk.OpenFiles, out.Disk.Limit = fileDescriptors()
@@ -163,7 +164,7 @@ func (s *Server) newFront() *httpapi.Front {
 	return httpapi.New(httpapi.Config{
 		Member: condition{s}, Metrics: s.core.metrics, Timeout: s.cfg.RequestTimeout(),
 		Versions: httpapi.Versions{Etcd: config.EtcdVersion, Storage: config.StorageVersion, Own: config.Version},
-		CORS:     s.cfg.HTTP.CORS, Hosts: s.cfg.HTTP.Hosts, Pprof: s.cfg.HTTP.Pprof || s.cfg.Log.Level == "debug", Logger: s.logger,
+		CORS:     s.cfg.HTTP.CORS, Hosts: s.cfg.HTTP.Hosts, Pprof: s.cfg.HTTP.Pprof || s.cfg.Log.Level == "debug", Logger: s.logger, Warnings: s.certificateWarnings,
 		Vars: map[string]func() any{
 			"raft.status":           func() any { return s.raftStatus() },
 			"file_descriptor_limit": func() any { _, limit := fileDescriptors(); return limit },

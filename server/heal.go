@@ -218,7 +218,7 @@ func (s *Server) fetchState(ctx context.Context, h *healing) error {
 	defer again.Stop()
 	for {
 		for _, url := range peers {
-			f := &fetcher{url: url, me: me}
+			f := &fetcher{url: url, me: me, tls: s.secure.peer.Client()}
 			meta, err := f.fetch(ctx, depot, end)
 			if err == nil {
 				s.logger.Info("fetched the leader's store", zap.String("from", url), zap.Uint64("index", meta.GetIndex()))

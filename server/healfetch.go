@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -109,13 +110,14 @@ func positionOf(q url.Values) (p position, err error) {
 type fetcher struct {
 	url    string
 	me     wal.Metadata
+	tls    *tls.Config
 	client http.Client
 }
 
 // fetch has the member make a snapshot that covers end, and fetches it.
 func (f *fetcher) fetch(ctx context.Context, depot *snapshot.Depot, end position) (*raftpb.SnapshotMetadata, error) {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
-	transport := &http.Transport{DialContext: dialer.DialContext, ResponseHeaderTimeout: healIdle, DisableCompression: true}
+	transport := &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: f.tls, TLSHandshakeTimeout: joinTimeout, ResponseHeaderTimeout: healIdle, DisableCompression: true}
 	defer transport.CloseIdleConnections()
 	f.client.Transport = transport
 	body, err := f.get(ctx, f.url+pathHeal+"?"+end.query())

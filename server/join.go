@@ -101,7 +101,7 @@ func othersURLs(named []config.Founder, except string) (urls []string) {
 func (s *Server) fetchCluster(ctx context.Context, urls []string, timeout time.Duration) (*fetched, error) {
 	var failures []error
 	for _, u := range urls {
-		f, err := fetchFrom(ctx, u, timeout)
+		f, err := s.fetchFrom(ctx, u, timeout)
 		if err == nil {
 			return f, nil
 		}
@@ -111,8 +111,8 @@ func (s *Server) fetchCluster(ctx context.Context, urls []string, timeout time.D
 	return nil, errors.Join(append([]error{errors.New("could not retrieve cluster information from the given URLs")}, failures...)...)
 }
 
-func fetchFrom(ctx context.Context, u string, timeout time.Duration) (*fetched, error) {
-	body, header, err := ask(ctx, u+"/members", timeout)
+func (s *Server) fetchFrom(ctx context.Context, u string, timeout time.Duration) (*fetched, error) {
+	body, header, err := s.ask(ctx, u+"/members", timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func compareIDs(a, b ids.MemberID) int {
 }
 
 // ask fetches a small document from a member.
-func ask(ctx context.Context, address string, timeout time.Duration) ([]byte, http.Header, error) {
+func (s *Server) ask(ctx context.Context, address string, timeout time.Duration) ([]byte, http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -151,7 +151,7 @@ func ask(ctx context.Context, address string, timeout time.Duration) ([]byte, ht
 		return nil, nil, err
 	}
 	web := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: s.secure.peer.Client()},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := web.Do(req)
@@ -225,7 +225,7 @@ func (s *Server) compatible(ctx context.Context, f *fetched, self ids.MemberID) 
 			if m.ID == self {
 				continue
 			}
-			body, _, err := ask(ctx, u+"/version", s.cfg.RequestTimeout())
+			body, _, err := s.ask(ctx, u+"/version", s.cfg.RequestTimeout())
 			if err != nil {
 				s.logger.Warn("failed to get version", zap.Stringer("remote-member-id", m.ID), zap.Error(err))
 				continue

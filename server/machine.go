@@ -26,6 +26,7 @@ type machine struct {
 	compacts *compactions
 	counts   *counts
 	peers    *peers
+	clients  *identities
 	slow     time.Duration // batches that take longer are logged
 	logger   *zap.Logger
 
@@ -43,6 +44,7 @@ func (m *machine) Apply(cmds []command.Command, results []command.Result) error 
 	if err != nil {
 		return err
 	}
+	m.clients.apply(m.state.View(), effects.Auth, m.hub)
 	m.hub.Publish(effects.Events)
 	m.duties.Apply(m.leaseChanges(effects.Leases))
 	m.noteMembers(effects.Changes)
@@ -119,6 +121,7 @@ func (m *machine) leaseChanges(changes []state.LeaseChange) []leader.Change {
 // Background implements node.Machine.
 func (m *machine) Background(max int) (bool, error) {
 	more, err := m.state.Background(max)
+	m.clients.view.Store(m.state.View())
 	if err == nil && !more {
 		m.compacts.scrubbed(m.state.View().Compacted())
 	}

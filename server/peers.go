@@ -42,7 +42,7 @@ func (s *Server) makePeers() (err error) {
 	p.Transport, err = peer.New(peer.Config{
 		Member: s.core.identity.member, Cluster: s.core.identity.cluster, URLs: config.URLStrings(s.cfg.Cluster.AdvertisePeer),
 		Version: config.EtcdVersion, MinVersion: config.MinClusterVersion, Receiver: p, Snapshots: p.depot, Observer: p,
-		Clock: clock.Real(), Logger: s.logger.Named("peer"),
+		TLS: s.secure.peer.Client, Clock: clock.Real(), Logger: s.logger.Named("peer"),
 	})
 	if err != nil {
 		return err

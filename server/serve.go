@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/http"
 	"time"
 
 	"go.uber.org/zap"
 
+	"quorate.dev/quorate/certs"
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/grpcapi"
 	"quorate.dev/quorate/httpapi"
@@ -56,33 +58,57 @@ func (s *Server) servePeers(context.Context) error {
 	s.front = s.newFront()
 	s.logger.Info("now serving peer/client/metrics", zap.Stringer("local-member-id", s.core.identity.member),
 		zap.Strings("initial-advertise-peer-urls", config.URLStrings(s.cfg.Cluster.AdvertisePeer)), zap.Strings("advertise-client-urls", config.URLStrings(s.cfg.Cluster.AdvertiseClient)))
-	s.serveAll(s.addrs.peer, s.peerHandler(), "serving peer traffic")
-	s.serveAll(s.addrs.metrics, s.front.Monitor(), "serving metrics")
+	s.serveAll(s.addrs.peer, peerEndpoint, s.peerHandler())
+	s.serveAll(s.addrs.metrics, metricsEndpoint, s.front.Monitor())
 	return nil
 }
 
-// insecurely is the line of every client address without TLS, the one that tools wait for.
-const insecurely = "serving client traffic insecurely; this is strongly discouraged!"
+// The lines of every client address without TLS and with it, for which tools wait.
+const (
+	insecurely = "serving client traffic insecurely; this is strongly discouraged!"
+	securely   = "serving client traffic securely"
+)
+
+// servingLine is what is logged of an address.
+func servingLine(kind string, secure bool) string {
+	switch {
+	case kind == peerEndpoint:
+		return "serving peer traffic"
+	case kind == metricsEndpoint:
+		return "serving metrics"
+	case secure:
+		return securely
+	}
+	return insecurely
+}
 
 // serveClients opens the addresses of clients. Connections that came earlier have waited in the sockets.
 func (s *Server) serveClients(context.Context) error {
 	s.logger.Info("ready to serve client requests", zap.String("name", s.cfg.Member.Name), zap.Stringer("local-member-id", s.core.identity.member))
-	s.serveAll(s.addrs.clientHTTP, s.front.Client(), insecurely)
+	s.serveAll(s.addrs.clientHTTP, clientEndpoint, s.front.Client())
 	return s.serveRPC()
 }
 
-func (s *Server) serveAll(addrs []*endpoint, h http.Handler, line string) {
+func (s *Server) serveAll(addrs []*endpoint, kind string, h http.Handler) {
 	for _, e := range addrs {
-		s.serveHTTP(e, h)
-		s.logger.Info(line, zap.String("traffic", "http"), zap.String("address", e.Addr().String()))
+		s.serveHTTP(e, kind, h)
+		s.logger.Info(servingLine(kind, config.Secure(e.url)), zap.String("traffic", "http"), zap.String("address", e.Addr().String()), zap.Bool("tls", config.Secure(e.url)))
 	}
 }
 
-func (s *Server) serveHTTP(e *endpoint, h http.Handler) {
+func (s *Server) serveHTTP(e *endpoint, kind string, h http.Handler) {
+	protocols := []string{"h2", "http/1.1"}
+	if kind == peerEndpoint {
+		protocols = protocols[1:] // members talk over connections of their own
+	}
+	l := s.secured(e, kind, protocols...)
+	if !config.Secure(e.url) {
+		l = certs.Plain(l, s.rejected(kind))
+	}
 	web := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ErrorLog: zap.NewStdLog(s.logger.Named("http"))}
 	s.onStop("HTTP server "+e.url.String(), func(context.Context) error { return web.Close() })
 	go func() {
-		if err := web.Serve(e); !errors.Is(err, http.ErrServerClosed) {
+		if err := web.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("%s accepts no more connections: %w", e.url.String(), err))
 		}
 	}()
@@ -94,11 +120,13 @@ func (s *Server) serveRPC() error {
 	if len(s.addrs.clientHTTP) > 0 {
 		handler, traffic = nil, "grpc"
 	}
-	server, err := rpc.New(s.rpcConfig(handler))
+	set := s.rpcConfig(handler)
+	server, err := rpc.New(set)
 	if err != nil {
 		return err
 	}
 	s.core.calls.Store(server)
+	s.core.clients.keeper.Certificates = set.CertificateNames
 	services := grpcapi.Register(server, s.backend())
 	s.logger.Info("grpc service status changed", zap.String("service", ""), zap.String("status", "SERVING"))
 	s.onStop("services", func(context.Context) error { services.Close(); return nil })
@@ -111,12 +139,13 @@ func (s *Server) serveRPC() error {
 		return nil
 	})
 	for _, e := range s.addrs.client {
+		l := s.secured(e, clientEndpoint, "h2", "http/1.1")
 		go func() {
-			if err := server.Serve(e); err != nil {
+			if err := server.Serve(l); err != nil {
 				s.fail(fmt.Errorf("%s accepts no more connections: %w", e.url.String(), err))
 			}
 		}()
-		s.logger.Info(insecurely, zap.String("traffic", traffic), zap.String("address", e.Addr().String()))
+		s.logger.Info(servingLine(clientEndpoint, config.Secure(e.url)), zap.String("traffic", traffic), zap.String("address", e.Addr().String()))
 	}
 	return nil
 }
@@ -125,6 +154,10 @@ func (s *Server) rpcConfig(handler http.Handler) rpc.Config {
 	set, logger := s.cfg.RPC, s.logger.Named("rpc").Sugar()
 	c := rpc.Config{
 		HTTP: handler, MessageBytesMax: s.messageBytes(), StreamsMax: uint32(min(set.MaxStreams, math.MaxUint32)), KeepaliveMinTime: set.KeepaliveMinTime,
+		CertificateNames: s.cfg.TLS.Client.Auth,
+		Misdirected: func(remote net.Addr) {
+			s.rejected(clientEndpoint)(certs.Rejection{Remote: remote, Err: certs.ErrPlain})
+		},
 		Observer: s.newSlowCalls(s.core.metrics.RPC, set.WarnUnary), Log: func(msg string, kv ...any) { logger.Infow(msg, kv...) },
 	}
 	if set.KeepaliveInterval > 0 && set.KeepaliveTimeout > 0 { // as etcd: with only one of them, gRPC's defaults hold
@@ -137,7 +170,8 @@ func (s *Server) rpcConfig(handler http.Handler) rpc.Config {
 func (s *Server) backend() grpcapi.Backend {
 	c := &s.core
 	return grpcapi.Backend{
-		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.engine},
+		Keeper: &c.clients.keeper, Verifier: c.clients.verifier,
+		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.clients, c.engine},
 		Leases: &leaseDoor{s: s, slots: make(chan struct{}, leaseCalls)}, Hub: c.hub, Members: s.membership(), Compactions: c.compacts.log, Request: c.metrics.Clients.Request,
 		Settings: grpcapi.Settings{
 			QuotaBytes: s.shownQuota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),

@@ -47,6 +47,7 @@ type Server struct {
 	logger *zap.Logger
 	dir    *dataDir
 	addrs  listeners
+	secure security
 	core   core
 	front  *httpapi.Front
 	dns    discovery.Resolver // asked by a member without data
@@ -69,6 +70,7 @@ type core struct {
 	host     *node.Host
 	peers    *peers
 	hub      *watch.Hub
+	clients  *identities
 	duties   *leader.Duty
 	past     history // emptied once the host has it
 	compacts *compactions
@@ -100,7 +102,7 @@ func start(ctx context.Context, c *config.Config, logger *zap.Logger, dns discov
 	own := *c
 	s := &Server{cfg: &own, logger: logger, dns: dns, ending: make(chan struct{})}
 	for _, start := range []func(context.Context) error{
-		s.openDirectory, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
+		s.openDirectory, s.loadCertificates, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
 	} {
 		if err := start(ctx); err != nil {
 			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

@@ -208,7 +208,7 @@ func (d *Depot) Take(least ids.Index, to ids.MemberID) ([]byte, *raftpb.Snapshot
 func (d *Depot) newest(least ids.Index, to ids.MemberID) *kept {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n := len(d.kept); n > 0 && d.kept[n-1].manifest.Index >= least && (to == 0 || d.kept[n-1].names(to)) {
+	if n := len(d.kept); n > 0 && d.kept[n-1].manifest.Index >= least && (to == 0 || d.kept[n-1].names(to) || canary.On(canary.SnapshotOld)) {
 		d.kept[n-1].used = d.o.Clock.Now()
 		return d.kept[n-1]
 	}

@@ -246,9 +246,9 @@ func TestResumeAtAnotherMember(t *testing.T) {
 		return &raftpb.SnapshotMetadata{Index: proto.Uint64(100), Term: proto.Uint64(3)}, nil
 	}})
 	require.NoError(t, err)
-	one, _, err := first.Take(50)
+	one, _, err := first.Take(50, 0)
 	require.NoError(t, err)
-	two, meta, err := second.Take(50)
+	two, meta, err := second.Take(50, 0)
 	require.NoError(t, err)
 	d := newReceiver(t, files)
 	require.Error(t, d.Receive(t.Context(), one, func(ctx context.Context, name, file string, from int64) (io.ReadCloser, error) {
@@ -305,13 +305,13 @@ func TestNewerReplacesOlder(t *testing.T) {
 // they do not pile up.
 func TestNewerLeavesWhole(t *testing.T) {
 	s := newSender(t)
-	first, meta, err := s.Take(1)
+	first, meta, err := s.Take(1, 0)
 	require.NoError(t, err)
 	files := vfs.NewMem()
 	d := newReceiver(t, files)
 	require.NoError(t, d.Receive(t.Context(), first, s.fetch))
 	s.index = 200
-	second, _, err := s.Take(150)
+	second, _, err := s.Take(150, 0)
 	require.NoError(t, err)
 	require.Error(t, d.Receive(t.Context(), second, (&broken{s: s, left: 500_000}).fetch))
 	require.NoError(t, d.Receive(t.Context(), second, s.fetch))
@@ -320,7 +320,7 @@ func TestNewerLeavesWhole(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 100, m.Index)
 	for s.index = 300; s.index < 1000; s.index += 100 {
-		next, _, err := s.Take(ids.Index(s.index))
+		next, _, err := s.Take(ids.Index(s.index), 0)
 		require.NoError(t, err)
 		require.NoError(t, d.Receive(t.Context(), next, s.fetch))
 	}

@@ -15,7 +15,7 @@ var mayImport = map[string][]string{
 	"command": {"ids", "wire"},
 	"mvcc":    {"ids", "fault", "limits", "wire", "storage", "internal/arena", "internal/invariant", "internal/canary"},
 	"lease":   {"ids", "storage"},
-	"member":  {"ids", "fault", "storage"},
+	"member":  {"ids", "fault", "storage", "internal/canary"},
 	"auth":    {"ids", "fault", "wire", "storage", "internal/canary"},
 	"state":   {"ids", "fault", "limits", "wire", "command", "mvcc", "lease", "member", "auth", "storage", "internal/invariant", "internal/canary"},
 
@@ -34,6 +34,9 @@ var mayImport = map[string][]string{
 	"httpapi": {"rpc"},
 	"config":  {"limits"},
 	"server":  {"*"},
+
+	"certs":        {"limits", "fault", "internal/clock"},
+	"internal/pki": {},
 
 	"discovery":         {"wire", "load/lean", "internal/clock"},
 	"embed":             {"server", "config"},

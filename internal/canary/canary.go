@@ -43,6 +43,10 @@ const (
 	SkipNested  Name = "auth-skip"  // what is nested in a transaction is not decided
 	OldAccepted Name = "auth-stale" // an entry is taken although users or roles have changed since it was proposed
 
+	RemovedServes Name = "removed-serves" // nobody knows afterwards that a member was removed, and it goes on
+	PromoteLost   Name = "promote-lost"   // a restart forgets that a learner was promoted
+	SnapshotOld   Name = "snapshot-old"   // a member that joined is offered a snapshot from before
+
 	LeaseEarly  Name = "lease-early"        // a leader lets a lease end although it was renewed
 	RenewalLost Name = "lease-renewal-lost" // a renewal leaves the checkpoint that was made before it
 	RevokeLate  Name = "lease-revoke-late"  // what a leader revokes when it leads no more is taken by the next

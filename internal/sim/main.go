@@ -49,6 +49,7 @@ type options struct {
 	worker bool
 	quiet  bool
 	first  bool
+	long   int
 }
 
 func command(ctx context.Context, args []string, out io.Writer) error {
@@ -59,6 +60,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	flags.Float64Var(&o.hours, "hours", 0, "run seeds until so many hours have been simulated")
 	flags.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "processes that run seeds")
 	flags.BoolVar(&o.worker, "worker", false, "read seeds from standard input and write reports (used by -seeds and -hours)")
+	flags.IntVar(&o.long, "long", 6, "one of so many seeds simulates minutes in which little happens; a replay needs the same number")
 	flags.BoolVar(&o.quiet, "q", false, "replay without the lines of the events")
 	flags.BoolVar(&o.first, "first", false, "with -seeds: end at the first violation")
 	if err := flags.Parse(args); err != nil {
@@ -67,10 +69,10 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	switch {
 	case flags.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q: seeds are given as -seed N", flags.Arg(0))
-	case o.jobs < 1 || o.seeds < 0 || o.hours < 0:
-		return fmt.Errorf("-jobs %d, -seeds %d, -hours %g: at least one job, and nothing negative", o.jobs, o.seeds, o.hours)
+	case o.jobs < 1 || o.long < 1 || o.seeds < 0 || o.hours < 0:
+		return fmt.Errorf("-jobs %d, -long %d, -seeds %d, -hours %g: at least one job, -long 1 or more, and nothing negative", o.jobs, o.long, o.seeds, o.hours)
 	case o.worker:
-		return work(out)
+		return work(o, out)
 	case o.seeds == 0 && o.hours == 0:
 		return replay(o, out)
 	}
@@ -84,7 +86,7 @@ func replay(o options, out io.Writer) error {
 	if o.quiet {
 		lines = nil
 	}
-	r := world.Run(o.seed, world.Settings{}, lines)
+	r := world.Run(o.seed, world.Settings{LongOf: o.long}, lines)
 	fmt.Fprintln(b, summary(r))
 	for _, v := range r.Violations {
 		fmt.Fprintln(b, v)
@@ -104,7 +106,7 @@ func summary(r world.Report) string {
 }
 
 // work runs the seeds on standard input, one a line, and writes a report for each.
-func work(out io.Writer) error {
+func work(o options, out io.Writer) error {
 	debug.SetGCPercent(gcPercent)
 	in := bufio.NewScanner(os.Stdin)
 	encoder := json.NewEncoder(out)
@@ -113,7 +115,7 @@ func work(out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if err := encoder.Encode(world.Run(seed, world.Settings{}, nil)); err != nil {
+		if err := encoder.Encode(world.Run(seed, world.Settings{LongOf: o.long}, nil)); err != nil {
 			return err
 		}
 	}
@@ -167,7 +169,7 @@ func swarm(ctx context.Context, o options, out io.Writer) error {
 		}
 	}
 	if n := len(t.bad); n > 0 {
-		return fmt.Errorf("%d of %d seeds broke promises: replay the first with -seed %d", n, t.done, t.bad[0].Seed)
+		return fmt.Errorf("%d of %d seeds broke promises: replay the first with -seed %d -long %d", n, t.done, t.bad[0].Seed, o.long)
 	}
 	return nil
 }
@@ -198,7 +200,7 @@ func (t *totals) job(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	for more := true; more && err == nil; {
-		more, err = t.process(exec.CommandContext(ctx, self, "-worker"), o, out)
+		more, err = t.process(exec.CommandContext(ctx, self, "-worker", "-long", strconv.Itoa(o.long)), o, out)
 	}
 	return err
 }

@@ -136,7 +136,7 @@ func TestScenarios(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkKnown(t, cases)
+	checkKnown(t, append(userScenarios(t), cases...))
 	t.Logf("%d scenarios", len(cases))
 	t.Run("shared", func(t *testing.T) {
 		runShared(t, cases, func(t *testing.T) *pair { return startPair(t, opponent(), "--unsafe-no-fsync") })
@@ -234,6 +234,7 @@ func sweep(t *testing.T, p *pair) bool {
 	}
 	text := "case sweep\nAlarm action:DEACTIVATE memberID:$member alarm:NOSPACE\n" +
 		"Alarm action:DEACTIVATE memberID:$member alarm:CORRUPT\nDeleteRange key:\"\\000\" range_end:\"\\000\"\n"
+	text += users(t, p.judge)
 	for _, l := range leases.Leases {
 		text += fmt.Sprintf("LeaseRevoke ID:%d\n", l.ID)
 	}
@@ -247,4 +248,24 @@ func sweep(t *testing.T, p *pair) bool {
 		t.Errorf("while cleaning up: %s", w)
 	}
 	return len(v.wrong) == 0
+}
+
+// users are the statements that remove all users and roles.
+func users(t *testing.T, s *proc.Server) (text string) {
+	auth := pb.NewAuthClient(s.Conn())
+	users, err := auth.UserList(t.Context(), &pb.AuthUserListRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles, err := auth.RoleList(t.Context(), &pb.AuthRoleListRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range users.Users {
+		text += fmt.Sprintf("UserDelete name:%q\n", name)
+	}
+	for _, name := range roles.Roles {
+		text += fmt.Sprintf("RoleDelete role:%q\n", name)
+	}
+	return text
 }

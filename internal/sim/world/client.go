@@ -18,7 +18,8 @@ type client struct {
 	asked   int              // counts requests; an answer to an earlier one is void
 	success time.Duration    // of its last answer
 	granted int64
-	turn    func() // takes the place of a random request
+	sticks  *Member // if it asks none but this
+	turn    func()  // takes the place of a random request
 	who     credential
 	compact int64 // a revision to compact up to when all watches have it
 }
@@ -92,6 +93,9 @@ func (c *client) ask(q check.Request) {
 	c.asked++
 	turn := c.asked
 	m := w.members[w.rng.IntN(len(w.members))]
+	if c.sticks != nil {
+		m = c.sticks
+	}
 	op := check.Operation{Client: c.id, Call: w.instant(), Return: check.Never, Request: q}
 	finish := func(a check.Answer, err error) {
 		if c.asked != turn {

@@ -14,6 +14,9 @@ type Compaction struct {
 
 func (w *World) drawCompaction() {
 	w.set.CompactEvery = [...]time.Duration{0, 0, 150 * time.Millisecond, 500 * time.Millisecond}[w.rng.IntN(4)]
+	if w.set.Long {
+		w.set.CompactEvery *= 30
+	}
 	w.set.Scrub = [...]int{1, 3, 10, 1000}[w.rng.IntN(4)]
 }
 
@@ -52,7 +55,11 @@ func (w *World) tidyUp(c *client) {
 		if w.chance(20) {
 			q.Revision = w.seen + 1_000_000
 		}
-		w.after(w.upTo(2*w.set.CompactEvery), func() { c.ask(q) })
+		wait := w.upTo(2 * w.set.CompactEvery)
+		if w.healed { // everybody has to have an answer soon
+			wait = min(wait, time.Second)
+		}
+		w.after(wait, func() { c.ask(q) })
 		return
 	default:
 		if c.compact = 0; w.healed && c.success == 0 || w.chance(20) {

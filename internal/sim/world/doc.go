@@ -1,5 +1,6 @@
 // Package world runs a whole cluster in one goroutine under a seed: the real log, engine, state machine, raft host, leader's duties
-// and watches of one to seven members, on simulated disks, clocks and a simulated network, with a fleet of clients, and faults.
+// and watches of one to seven members, on simulated disks, clocks and a simulated network, with a fleet of clients, and faults,
+// while members come and go and are upgraded.
 //
 // It is not the server: there are no sockets, and what rpc and server do is done here by plain calls. It judges nothing itself but
 // has internal/check do that.

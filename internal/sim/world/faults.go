@@ -1,6 +1,7 @@
 package world
 
 import (
+	mathrand "math/rand/v2"
 	"slices"
 	"time"
 
@@ -12,12 +13,27 @@ import (
 type trials struct {
 	lull    lull
 	contest contest
+	rush    rush
 	viewers []*viewer
 }
 
 // faultNames are the faults that a seed chooses from.
 var faultNames = []string{"kill", "kill-leader", "power", "power-all", "pause", "partition", "isolate-leader", "one-way", "cut-clients", "loss", "late", "transfer", "flush", "cut-at-write", "full", "broken", "stall", "slow",
 	"leap", "suspend", "compact-at-head", "contest", "echo", "jam", "left-behind"}
+
+// drawFaults draws most of them, or a few: what needs several of one kind is found where there are few kinds.
+func drawFaults(rng *mathrand.Rand) (out []string) {
+	few := rng.IntN(2) == 0
+	for _, f := range faultNames {
+		if n := rng.IntN(6); n == 0 || !few && n < 4 {
+			out = append(out, f)
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, faultNames[rng.IntN(len(faultNames))])
+	}
+	return out
+}
 
 // nemesis does harm, and goes on doing so until the faulty time is over.
 func (w *World) nemesis() {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/check"
 )
 
 // tails are messages that come very late: a second time, long after the first, or all of a direction together when it has been jammed.
@@ -14,14 +15,57 @@ type tails struct {
 
 const echoTime = 4 * time.Second
 
-// echoes has messages come again when nobody expects them any more, at members that lag behind with their applies while others
-// wait for answers.
-func (w *World) echoes(m *Member) {
-	w.net.echo, w.net.delay = 1+w.rng.IntN(12), w.between(time.Millisecond, 60*time.Millisecond)
-	if w.chance(2) {
-		m.slow = w.between(50*time.Millisecond, time.Second)
+// rush is a time in which some clients read at one member as fast as they can.
+type rush struct {
+	until time.Duration
+	at    *Member
+}
+
+const readers = 2
+
+// addReaders adds clients that read, seldom but in a rush.
+func (w *World) addReaders() {
+	for range readers {
+		c := &client{w: w, id: len(w.clients) + 1, mods: map[string]int64{}}
+		c.turn = func() { w.readOn(c) }
+		w.clients = append(w.clients, c)
+		w.after(w.upTo(time.Second), c.begin)
 	}
-	w.mends(w.between(500*time.Millisecond, 4*time.Second), func() { w.net.echo, w.net.delay, m.slow = 0, time.Millisecond, 0 })
+}
+
+// readOn is a turn of a reader.
+func (w *World) readOn(c *client) {
+	rushing := w.now < w.rush.until
+	if c.sticks = nil; rushing {
+		c.sticks = w.rush.at
+	}
+	if w.quiet || !rushing && !w.healed && !w.chance(10) {
+		w.after(200*time.Millisecond, c.begin)
+		return
+	}
+	c.ask(check.Request{Kind: check.Range, Key: c.key()})
+}
+
+// echoes has messages come again when nobody expects them any more. Members lag behind with their applies meanwhile, and many wait
+// for an answer at one of them: an answer to an earlier question would be taken.
+func (w *World) echoes(m *Member) {
+	for leader := w.leader(); m == leader && len(w.members) > 1; {
+		m = w.anyMember()
+	}
+	lasts := w.between(500*time.Millisecond, 4*time.Second)
+	w.net.echo, w.net.delay = 1+w.rng.IntN(6), w.between(time.Millisecond, 60*time.Millisecond)
+	w.rush = rush{until: w.now + lasts, at: m}
+	for _, o := range w.members {
+		if o == m || w.chance(3) {
+			o.slow = w.between(50*time.Millisecond, 2*time.Second)
+		}
+	}
+	w.mends(lasts, func() {
+		w.net.echo, w.net.delay = 0, time.Millisecond
+		for _, o := range w.members {
+			o.slow = 0
+		}
+	})
 }
 
 // leaveBehind cuts a member off until the others have let go of what it lacks, for the most part, and then has one leader after the
@@ -77,7 +121,7 @@ func (n *network) jammed(from, to ids.MemberID) time.Duration {
 func (n *network) copies(double bool) []time.Duration {
 	switch {
 	case double && n.echo > 0 && n.w.chance(n.echo):
-		return []time.Duration{0, n.w.upTo(echoTime)}
+		return []time.Duration{0, n.w.upTo(echoTime >> n.w.rng.IntN(4))}
 	case double && n.twice > 0 && n.w.chance(n.twice):
 		return []time.Duration{0, 0}
 	}

@@ -22,8 +22,8 @@ type Tenancy struct {
 // drawTenancy makes up what those do who hold leases.
 func drawTenancy(rng *mathrand.Rand) Tenancy {
 	t := Tenancy{
-		Lessees: []int{0, 1, 2, 2, 3, 4}[rng.IntN(6)], Lockers: max(0, rng.IntN(7)-2), Locks: 1 + rng.IntN(2),
-		Checkpoint: []time.Duration{time.Second, 3 * time.Second, 20 * time.Second, 0}[rng.IntN(4)],
+		Lessees: []int{0, 1, 2, 2, 3, 4}[rng.IntN(6)], Lockers: []int{0, 1, 2, 2, 3, 4}[rng.IntN(6)], Locks: 1 + rng.IntN(2),
+		Checkpoint: []time.Duration{time.Second, 3 * time.Second, 4 * time.Second, 0}[rng.IntN(4)],
 	}
 	if rng.IntN(3) == 0 {
 		t.Linger = time.Duration(4+rng.IntN(16)) * time.Second
@@ -171,7 +171,7 @@ func (x *lessee) act() {
 	if x.open > 4 {
 		return
 	}
-	if len(x.leases) < 3 || len(x.leases) < 8 && w.chance(12) {
+	if len(x.leases) < 5 || len(x.leases) < 9 && w.chance(12) {
 		x.take()
 		return
 	}
@@ -208,7 +208,7 @@ func (x *lessee) take() {
 	if w.chance(4) {
 		id = 0
 	}
-	ttls := []int64{1, 2, 2, 3, 3, 4, 5, 8, 12, 20, 60, 600}
+	ttls := []int64{1, 2, 2, 3, 3, 4, 5, 6, 8, 10, 20, 60, 600}
 	if w.chance(40) {
 		ttls = []int64{0, 9_000_000_000}
 	}
@@ -219,16 +219,16 @@ func (x *lessee) take() {
 		x.answered(true)
 		t := &tenancy{id: id, ttl: ttl}
 		x.leases = append(x.leases, t)
-		if w.chance(3) {
+		if w.chance(5) {
 			t.until = w.now
 		} else {
-			t.until = w.now + w.upTo(time.Duration(min(4*ttl, 120))*time.Second)
+			t.until = w.now + w.upTo(time.Duration(min(8*ttl, 120))*time.Second)
 		}
 		for i := range w.rng.IntN(3) {
 			x.attach(t, fmt.Sprintf("lease/%x/%d", id, i))
 		}
 		t.pace = min(time.Duration(ttl)*time.Second/3, 30*time.Second) // as etcd's client does
-		if w.chance(2) && ttl < 1000 {                                 // at the last moment
+		if ttl < 1000 && w.chance(int(max(2, 7-ttl))) {                // at the last moment
 			t.pace = time.Duration(ttl) * time.Second * time.Duration(70+w.rng.IntN(29)) / 100
 		}
 		w.after(t.pace, func() { x.keep(t) })

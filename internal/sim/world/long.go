@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"errors"
 	mathrand "math/rand/v2"
 	"time"
@@ -14,11 +15,12 @@ import (
 
 // longOf is how many seeds there are to one that simulates minutes in which little happens: long leases, checkpoints, and compactions by
 // time take place there.
+// Settings.LongOf is another number.
 const longOf = 6
 
 // drawLong makes some settings those of a long, calm run.
 func drawLong(rng *mathrand.Rand, s *Settings) {
-	if rng.IntN(longOf) != 0 {
+	if rng.IntN(cmp.Or(s.LongOf, longOf)) != 0 {
 		return
 	}
 	seconds := func(least, most int) time.Duration { return time.Duration(least+rng.IntN(most-least+1)) * time.Second }

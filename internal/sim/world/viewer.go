@@ -50,8 +50,11 @@ func (v *viewer) connect() {
 	if w.quiet || len(v.past) >= viewsKept {
 		return
 	}
-	lasts := w.upTo(viewLife)
-	w.after(lasts+w.upTo(viewersPause), v.connect)
+	lasts, pause := w.upTo(viewLife), viewersPause
+	if w.set.Long {
+		pause *= 10
+	}
+	w.after(lasts+w.upTo(pause), v.connect)
 	m := w.members[w.rng.IntN(len(w.members))]
 	d, ok := w.net.passes(0, m.ID)
 	if !ok || !m.up {

@@ -35,6 +35,7 @@ type Settings struct {
 	Realm
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
+	LongOf  int      // one of so many seeds is long; 0: one of six. Given, not drawn
 	Faults  []string // which happen
 }
 
@@ -147,7 +148,7 @@ func seeded(seed uint64) *mathrand.Rand {
 func Run(seed uint64, set Settings, out io.Writer) Report {
 	w := &World{set: set, rng: seeded(seed), findings: findings{hashes: map[ids.Index]stateHash{}}}
 	if w.set.Members == 0 {
-		w.set = draw(w.rng)
+		w.set = draw(w.rng, set.LongOf)
 		w.drawCompaction()
 		w.drawRealm(seed)
 	}
@@ -179,9 +180,10 @@ func (w *World) live() {
 }
 
 // draw makes up settings.
-func draw(rng *mathrand.Rand) Settings {
+func draw(rng *mathrand.Rand, longOf int) Settings {
 	pick := func(from ...int) int { return from[rng.IntN(len(from))] }
 	s := Settings{
+		LongOf:  longOf,
 		Members: pick(1, 3, 3, 3, 3, 5, 5, 7),
 		Load:    Load{Clients: pick(2, 4, 6), Keys: pick(4, 12, 24), Pause: time.Duration(pick(10, 40, 100)) * time.Millisecond},
 		Pace: Pace{
@@ -194,11 +196,7 @@ func draw(rng *mathrand.Rand) Settings {
 		},
 	}
 	s.Crew, s.Releases = crew(rng, s.Members)
-	for _, f := range faultNames {
-		if rng.IntN(3) > 0 {
-			s.Faults = append(s.Faults, f)
-		}
-	}
+	s.Faults = drawFaults(rng)
 	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
 	drawLong(rng, &s)
 	return s
@@ -231,6 +229,7 @@ func (w *World) begin() {
 	}
 	w.janitor()
 	w.addViewers()
+	w.addReaders()
 	spans := [][2]string{{"\x00", "\x00"}, {"\x00", "\x00"}, {"k0", "k1"}, {"k01", ""}}
 	for i, s := range spans {
 		x := &watcher{w: w, name: "w" + strconv.Itoa(i+1), key: s[0], end: s[1], prev: i != 1}

@@ -22,7 +22,8 @@ func TestSeeds(t *testing.T) {
 	}
 	t.Logf("%+v", sum)
 	if *seeds >= 40 && (sum.Kills == 0 || sum.PowerLosses == 0 || sum.Snapshots == 0 || sum.Hashes == 0 || sum.Refused == 0 || sum.Unknown == 0 ||
-		sum.AuthChanges == 0 || sum.Denied == 0 || sum.Overtaken == 0) {
+		sum.AuthChanges == 0 || sum.Denied == 0 || sum.Overtaken == 0 ||
+		sum.Added == 0 || sum.Promoted == 0 || sum.Removed == 0 || sum.Joined == 0 || sum.Retired == 0 || sum.Lists == 0 || sum.Registers == 0 || sum.Upgrades == 0) {
 		t.Errorf("something never happened: %+v", sum)
 	}
 }

@@ -25,7 +25,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 )
 
 // Kind says which server program to run.
@@ -258,6 +260,10 @@ func (s *Server) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	st, err := pb.NewMaintenanceClient(s.conn).Status(ctx, &pb.StatusRequest{})
+	if status.Code(err) == codes.InvalidArgument { // authentication is enabled: what may be asked is that
+		_, err = pb.NewAuthClient(s.conn).AuthStatus(ctx, &pb.AuthStatusRequest{})
+		return err
+	}
 	if err != nil {
 		return err
 	}

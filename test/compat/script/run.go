@@ -14,7 +14,9 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -56,6 +58,7 @@ type runner struct {
 	timeout time.Duration
 	streams map[string]*watchStream
 	calls   map[string]chan answer // async calls by name
+	users   users
 	last    answer
 	trace   Trace
 }
@@ -88,6 +91,9 @@ func Run(c Case, t *Target) Trace {
 	r := &runner{target: t, file: filepath.Base(c.File), streams: map[string]*watchStream{}, calls: map[string]chan answer{}}
 	r.vars = map[string]int64{}
 	start, err := pb.NewKVClient(t.Conn).Range(ctx, &pb.RangeRequest{Key: []byte("a"), CountOnly: true})
+	if status.Code(err) == codes.InvalidArgument { // authentication is enabled: the case knows what it starts from
+		start, err = &pb.RangeResponse{Header: &pb.ResponseHeader{}}, nil
+	}
 	if err != nil {
 		r.trace.Failed = append(r.trace.Failed, "reading the current revision: "+err.Error())
 		return r.trace
@@ -151,6 +157,8 @@ func (r *runner) perform(ctx context.Context, verb, rest, known string) ([]diff.
 		d, err := time.ParseDuration(rest)
 		r.timeout = d
 		return nil, err
+	case "login", "as", "token", "keep":
+		return r.users.statement(ctx, r, verb, rest)
 	case "repeat":
 		return r.repeat(ctx, rest)
 	case "async", "await":
@@ -211,6 +219,7 @@ func (r *runner) callContext(ctx context.Context) (context.Context, context.Canc
 		ctx = metadata.NewOutgoingContext(ctx, r.meta)
 		r.meta = nil
 	}
+	ctx = r.users.context(ctx)
 	return context.WithTimeout(ctx, d)
 }
 
@@ -330,7 +339,7 @@ func (r *runner) async(ctx context.Context, verb, rest string) ([]diff.Fact, err
 		name, text, _ := strings.Cut(rest, " ")
 		ch := make(chan answer, 1)
 		// The call gets a runner of its own: the metadata and timeout of the next call are this call's.
-		sub := &runner{target: r.target, meta: r.meta, timeout: r.timeout}
+		sub := &runner{target: r.target, meta: r.meta, timeout: r.timeout, users: r.users}
 		r.meta, r.timeout, r.calls[id] = nil, 0, ch
 		go func() {
 			a, err := sub.call(ctx, name, text)

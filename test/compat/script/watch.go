@@ -237,6 +237,7 @@ func (r *runner) newStream(ctx context.Context, name, known string) (context.Con
 		ctx = metadata.NewOutgoingContext(ctx, r.meta)
 		r.meta = nil
 	}
+	ctx = r.users.context(ctx)
 	w := &watchStream{name: name, known: known, seq: len(r.streams), log: NewWatchLog()}
 	w.cond = sync.NewCond(&w.mu)
 	ctx, w.cancel = context.WithCancel(ctx)
