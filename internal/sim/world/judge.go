@@ -83,7 +83,7 @@ func (w *World) settled() bool {
 			return false
 		}
 	}
-	if w.busy() {
+	if w.busy() || !w.governed() {
 		return false
 	}
 	for _, x := range w.watchers {
@@ -162,6 +162,7 @@ func (w *World) judge() {
 	w.judgeBounds()
 	w.collect(check.Linearizable(history, truth, checkLimit))
 	w.compare()
+	w.compareUsers()
 	w.rolls()
 }
 

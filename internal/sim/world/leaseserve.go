@@ -37,7 +37,8 @@ func (m *Member) grant(id, ttl int64, answer leaseReply) {
 		answer(lifetime{}, err)
 		return
 	}
-	m.drive.Host.Propose(command.LeaseGrant, body, waiter(func(r *command.Result) {
+	by := byRoot.prove(m.state.View().Auth)
+	m.drive.Host.ProposeAs(command.LeaseGrant, body, by.User, by.Revision, waiter(func(r *command.Result) {
 		answer(lifetime{id: int64(r.Lease), revision: int64(r.Revision), ttl: r.TTL}, r.Err)
 	}))
 }

@@ -65,7 +65,8 @@ type process struct {
 	drive  *node.Driver
 	led    ids.Term
 
-	suspended bool // its clock stands still with it
+	suspended bool   // its clock stands still with it
+	users     *canon // that were compared with other members last
 }
 
 // work says which steps are already on the agenda.
@@ -382,6 +383,7 @@ func (a machine) Applied() storage.Mark { return a.m.state.Applied() }
 // Apply implements node.Machine.
 func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 	m := a.m
+	before := m.state.Applied().Index
 	effects, err := m.state.Apply(cmds, results)
 	if err != nil {
 		return err
@@ -391,6 +393,7 @@ func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 			return err
 		}
 	}
+	m.w.decided(m, before, cmds, results, &effects)
 	m.hub.Publish(effects.Events)
 	m.w.ends(m, effects.Leases)
 	m.duty.Apply(leaseChanges(effects.Leases))

@@ -76,9 +76,13 @@ func (c *client) txn(put check.Request) check.Request {
 		}
 	}
 	if rng.IntN(5) == 0 {
+		key := put.Key
+		if c.w.guarded() { // who may do all the rest may not do this
+			key = c.key()
+		}
 		inner := check.Request{Kind: check.Txn, If: []check.Compare{c.condition(put.Key)},
-			Then: []check.Request{{Kind: check.Put, Key: put.Key + "-", Value: put.Value}, {Kind: check.Range, Key: put.Key + "+"}},
-			Else: []check.Request{{Kind: check.Range, Key: put.Key, Revision: c.past() * rng.Int64N(2)}, {Kind: check.Delete, Key: put.Key + "-"}}}
+			Then: []check.Request{{Kind: check.Put, Key: key + "-", Value: put.Value}, {Kind: check.Range, Key: key + "+"}},
+			Else: []check.Request{{Kind: check.Range, Key: key, Revision: c.past() * rng.Int64N(2)}, {Kind: check.Delete, Key: key + "-"}}}
 		if q.Then = append(q.Then, inner); rng.IntN(2) == 0 {
 			q.Else = append(q.Else, inner)
 		}

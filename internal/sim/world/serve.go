@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	"quorate.dev/quorate/auth"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
@@ -25,14 +26,20 @@ type waiter func(*command.Result)
 func (f waiter) Complete(r *command.Result) { f(r) }
 
 // serve does what the server does with a request: it proposes writes, and reads when that is linearizable.
-func (m *Member) serve(q check.Request, ttl int64, answer reply) {
+func (m *Member) serve(who credential, q check.Request, ttl int64, answer reply) {
 	switch q.Kind {
 	case check.Range:
-		m.serveRange(q, answer)
+		m.serveRange(who, q, answer)
 		return
 	case check.Txn:
 		if !writesAnything(q) {
-			m.read(false, answer, func() { answer(m.readTxn(q)) })
+			m.read(false, answer, func(floor ids.Index) {
+				if err := m.readable(who, q, floor); err != nil {
+					answer(check.Answer{}, err)
+					return
+				}
+				answer(m.readTxn(q))
+			})
 			return
 		}
 	}
@@ -42,32 +49,40 @@ func (m *Member) serve(q check.Request, ttl int64, answer reply) {
 		answer(check.Answer{}, err)
 		return
 	}
-	m.drive.Host.Propose(kind, body, waiter(func(r *command.Result) {
+	done := waiter(func(r *command.Result) {
 		if r.Err != nil {
 			answer(check.Answer{}, r.Err)
 			return
 		}
 		answer(m.answerOf(q, r))
-	}))
+	})
+	m.admit(who, auth.Request{}, &q, func(err error) { answer(check.Answer{}, err) }, func(id auth.Identity) {
+		m.drive.Host.ProposeAs(kind, body, id.User, id.Revision, done)
+	})
 }
 
-// read calls then when what this member has applied is all that was acknowledged before.
-func (m *Member) read(stale bool, answer reply, then func()) {
+// read calls then when what this member has applied is all that was acknowledged before; floor is an entry that is among it.
+func (m *Member) read(stale bool, answer reply, then func(floor ids.Index)) {
 	if stale {
-		then()
+		then(0)
 		return
 	}
+	floor := m.w.applications.frontier()
 	m.drive.Host.Read(func(err error) {
 		if err != nil {
 			answer(check.Answer{}, err)
 			return
 		}
-		then()
+		then(floor)
 	})
 }
 
-func (m *Member) serveRange(q check.Request, answer reply) {
-	m.read(q.Stale, answer, func() {
+func (m *Member) serveRange(who credential, q check.Request, answer reply) {
+	m.read(q.Stale, answer, func(floor ids.Index) {
+		if err := m.readable(who, q, floor); err != nil {
+			answer(check.Answer{}, err)
+			return
+		}
 		resp, err := m.state.View().Range(&wire.RangeRequest{Key: []byte(q.Key), RangeEnd: []byte(q.End), Revision: q.Revision, Limit: q.Limit})
 		if err != nil {
 			answer(check.Answer{}, err)
@@ -290,6 +305,9 @@ func writesAnything(q check.Request) bool {
 
 // certain reports whether an error says for certain that nothing happened.
 func certain(err error) bool {
+	if denied(err) {
+		return true
+	}
 	for _, known := range []error{fault.LeaseNotFound, fault.LeaseExist, fault.Compacted, fault.FutureRev, fault.NoSpace, fault.TooManyRequests} {
 		if errors.Is(err, known) {
 			return true

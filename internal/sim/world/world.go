@@ -32,6 +32,7 @@ type Settings struct {
 	Tenancy
 	Clocks
 	Compaction
+	Realm
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
 	LongOf  int      // one of so many seeds is long; 0: one of six. Given, not drawn
@@ -100,6 +101,7 @@ type findings struct {
 	counts     Counts
 	hashes     map[ids.Index]stateHash
 	tenants
+	applications
 	compacted int64 // the highest revision that a compaction was answered for
 }
 
@@ -112,6 +114,7 @@ type Counts struct {
 	Reconfigurations
 	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
 	Compactions            int // by time or by number
+	Guarding
 }
 
 type stateHash struct {
@@ -147,6 +150,7 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 	if w.set.Members == 0 {
 		w.set = draw(w.rng, set.LongOf)
 		w.drawCompaction()
+		w.drawRealm(seed)
 	}
 	w.trace = &trace{w: w, out: out}
 	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}, tails: tails{jam: map[link]time.Duration{}}}
@@ -234,6 +238,7 @@ func (w *World) begin() {
 		w.after(w.upTo(time.Second), x.connect)
 	}
 	w.settle()
+	w.govern()
 	w.after(time.Second, w.note)
 	w.after(w.upTo(w.set.FaultEvery), w.nemesis)
 	w.after(w.upTo(2*time.Second), w.operate)
@@ -348,4 +353,5 @@ func (c *Counts) Add(o Counts) {
 	c.Expired += o.Expired
 	c.Holds += o.Holds
 	c.Compactions += o.Compactions
+	c.Guarding.add(o.Guarding)
 }
