@@ -77,6 +77,7 @@ type linear struct {
 	latest   *Operation      // of those placed, the one that was called last
 	callOf   map[int64]int64 // call of the write of each revision
 	doubt    int64
+	guesses  []guess
 }
 
 // writes reports whether o, by its answer, has changed something. A revocation may have: only the model can tell.
@@ -249,23 +250,11 @@ func (l *linear) explain(rev int64) bool {
 	if lease != 0 && l.used[lease] < rev && l.expire(lease, rev, seen) {
 		return true
 	}
-	soonest := l.soonest(rev)
-	for i, o := range l.unknown {
-		if o.Call > soonest {
-			break // it was called after something later had been answered
-		}
-		if o.Request.Kind == Revoke && l.used[o.Request.Lease] >= rev {
-			continue // the lease was there later
-		}
-		next, answer, events := l.state.execute(o.Request, 0)
-		if next.rev != rev || sameEvents(events, seen) != "" {
-			continue
-		}
-		l.unknown = append(l.unknown[:i], l.unknown[i+1:]...)
-		found := *o
-		found.Answer = answer
-		l.report.Happened++
-		l.accept(&found, next, events)
+	if o := l.suspect(rev, l.soonest(rev), l.state, nil); o != nil {
+		l.guess(rev, o)
+		return true
+	}
+	if l.exchange(rev) {
 		return true
 	}
 	l.report.add("an effect without a cause", "revision %d is the effect of no recorded operation: %v", rev, seen)

@@ -362,3 +362,34 @@ func TestUnknownCompaction(t *testing.T) {
 		t.Fatal("a read above every compaction was refused, and nothing was said")
 	}
 }
+
+// TestGuessesAreExchanged has two deletions without an answer, of which the one that was asked first can have made both revisions, and the
+// other only the first of them.
+func TestGuessesAreExchanged(t *testing.T) {
+	h := []Operation{
+		{Client: 1, Call: 1, Return: Never, Request: Request{Kind: Delete, Key: "b", End: "c"}},
+		{Client: 2, Call: 2, Return: Never, Request: Request{Kind: Delete, Key: "a", End: "c"}},
+		{Client: 3, Call: 3, Return: 4, Request: Request{Kind: Put, Key: "b", Value: "1"}, Answer: Answer{Revision: 2}},
+		{Client: 3, Call: 5, Return: 6, Request: Request{Kind: Put, Key: "a", Value: "1"}, Answer: Answer{Revision: 4}},
+		{Client: 3, Call: 7, Return: 8, Request: Request{Kind: Put, Key: "b", Value: "2"}, Answer: Answer{Revision: 5}},
+	}
+	put := func(key, value string, rev int64) Event {
+		return Event{Revision: rev, KV: KV{Key: key, Value: value, Create: rev, Mod: rev, Version: 1}}
+	}
+	gone := func(key string, rev int64) Event {
+		return Event{Revision: rev, Delete: true, KV: KV{Key: key, Mod: rev}}
+	}
+	events := []Event{put("b", "1", 2), gone("b", 3), put("a", "1", 4), put("b", "2", 5), gone("b", 6)}
+	s := Session{Via: "m1", From: 1, Created: 1}
+	for _, e := range events {
+		s.Batches = append(s.Batches, Batch{Revision: e.Revision, Events: []Event{e}})
+	}
+	truth, _ := TruthOf([]Watch{{Name: "all", Key: "\x00", End: "\x00", Sessions: []Session{s}}}, 0)
+	if r := Linearizable(h, truth, time.Minute); len(r.Violations) > 0 {
+		t.Fatal(r.Violations)
+	}
+	h[1].Request.Key = "a0" // neither can have made what is left
+	if r := Linearizable(append(h[:1:1], h[2:]...), truth, time.Minute); len(r.Violations) == 0 {
+		t.Fatal("one deletion made two revisions")
+	}
+}
