@@ -1,6 +1,7 @@
 package world
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,15 @@ type bounds struct {
 	samples []check.QueueSample
 	worst   map[string]int // of each queue of each member: its sample; looked up only
 	limits  map[string]int64
+	rests   []atRest
+}
+
+// atRest is the shortest that a queue was when nobody asked anything any more.
+type atRest struct {
+	member *Member
+	life   int
+	queue  string
+	least  int64
 }
 
 // Load on a simulated member is small, so what its queues may hold at a time is too, whatever their bounds for a real one: more is
@@ -71,20 +81,37 @@ func (b *bounds) note(m *Member, queue string, length, limit int64) {
 	}
 }
 
-// judgeBounds looks whether a queue was ever longer than it may be, and whether anything is left in one when everybody was served long ago.
-func (w *World) judgeBounds() {
+// rest looks at all queues when everybody was served long ago. What is under way by itself, as the end of a lease, is not there the next time.
+func (w *World) rest() {
 	for _, m := range w.members {
-		if !m.up || w.set.Linger < atRestAfter {
+		if !m.up || m.paused {
 			continue
 		}
-		b := &w.bounds
 		for _, l := range m.drive.Lengths() {
 			if l.Queue != "entries in memory" && l.Queue != "messages of other members" {
-				b.note(m, "at rest: "+l.Queue, l.Holds, 0)
+				w.bounds.left(m, l.Queue, l.Holds)
 			}
 		}
-		b.note(m, "at rest: events that are not offered to watches", int64(m.hub.Stats().Pending), 0)
-		b.note(m, "at rest: open iterators", m.engine.Stats().Readers, 0)
+		w.bounds.left(m, "events that are not offered to watches", int64(m.hub.Stats().Pending))
+		w.bounds.left(m, "open iterators", m.engine.Stats().Readers)
 	}
-	w.collect(check.Bounds(w.bounds.samples, w.bounds.limits))
+}
+
+// left keeps the shortest that a queue was at rest.
+func (b *bounds) left(m *Member, queue string, length int64) {
+	i := slices.IndexFunc(b.rests, func(r atRest) bool { return r.member == m && r.life == m.life && r.queue == queue })
+	if i < 0 {
+		b.rests = append(b.rests, atRest{m, m.life, queue, length})
+		return
+	}
+	b.rests[i].least = min(b.rests[i].least, length)
+}
+
+// judgeBounds looks whether a queue was ever longer than it may be, and whether anything was left in one at rest.
+func (w *World) judgeBounds() {
+	b := &w.bounds
+	for _, r := range b.rests {
+		b.note(r.member, "at rest: "+r.queue, r.least, 0)
+	}
+	w.collect(check.Bounds(b.samples, b.limits))
 }

@@ -113,6 +113,9 @@ func (w *World) linger() {
 	until := w.now + w.set.Linger
 	for w.now < until && !w.stopped {
 		w.run(w.now + time.Second)
+		if w.set.Linger >= atRestAfter && until-w.now <= atRestAfter/2 {
+			w.rest()
+		}
 		if n := len(w.leases.order); n > 0 {
 			c.timeToLive(w.leases.order[w.rng.IntN(n)], func(bool) {})
 		}

@@ -15,6 +15,7 @@ import (
 type ledger struct {
 	ops   []check.LeaseOp
 	known map[int64]bool // recorded leases; true: their end has been seen
+	past  map[int64]bool // leases whose end a member has applied
 	order []int64        // of known, as they were asked for
 	reign reign
 }
@@ -88,7 +89,14 @@ func (l *ledger) add(o check.LeaseOp) {
 func (w *World) ends(m *Member, changes []state.LeaseChange) {
 	l := &w.leases
 	for _, c := range changes {
-		if seen, ok := l.known[int64(c.ID)]; !ok || seen || c.Kind != state.Revoked {
+		if c.Kind != state.Revoked || l.past[int64(c.ID)] {
+			continue
+		}
+		if l.past == nil {
+			l.past = map[int64]bool{}
+		}
+		l.past[int64(c.ID)] = true // also before the answer to its grant: a member that starts again shows it once more
+		if seen, ok := l.known[int64(c.ID)]; !ok || seen {
 			continue
 		}
 		l.known[int64(c.ID)] = true
