@@ -38,8 +38,11 @@ func main() {
 	}
 }
 
-// gcPercent has a process collect less often: a run holds little, and makes much of it.
-const gcPercent = 800
+// A process collects seldom, because a run holds little and makes much of it, unless it holds much.
+const (
+	gcPercent   = 800
+	memoryLimit = 1 << 30 // bytes
+)
 
 type options struct {
 	seed   uint64
@@ -108,6 +111,7 @@ func summary(r world.Report) string {
 // work runs the seeds on standard input, one a line, and writes a report for each.
 func work(o options, out io.Writer) error {
 	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
 	in := bufio.NewScanner(os.Stdin)
 	encoder := json.NewEncoder(out)
 	for in.Scan() {
