@@ -69,11 +69,11 @@ func (x *watcher) again(session int) {
 // lookAfter ends a stream whose member is gone or silent, and some others.
 func (x *watcher) lookAfter(m *Member, life, session int) {
 	w := x.w
-	w.after(w.between(200*time.Millisecond, 800*time.Millisecond), func() {
+	w.after(w.between(2*w.set.Tick, 8*w.set.Tick), func() {
 		if x.session != session {
 			return
 		}
-		dead := !m.up || m.life != life || w.now-x.heard > 4*time.Second || !w.quiet && w.chance(40)
+		dead := !m.up || m.life != life || w.now-x.heard > 40*w.set.Tick || !w.quiet && w.chance(40)
 		if !dead {
 			m.enter(life, func() {
 				if x.session == session && x.stream != nil {

@@ -250,7 +250,7 @@ func (w *World) note() {
 	for _, x := range w.watchers[:2] { // that see everything
 		w.safe = max(w.safe, x.covered)
 	}
-	w.after(100*time.Millisecond, w.note)
+	w.after(w.set.Tick, w.note)
 }
 
 // start starts a member's process, unless it runs.
@@ -314,7 +314,11 @@ func (w *World) broken(format string, args ...any) {
 
 // applied compares the state of members at some indexes.
 func (w *World) applied(m *Member, index ids.Index) {
-	if index%8 != 0 {
+	every := ids.Index(8)
+	if w.set.Long {
+		every = 32
+	}
+	if index%every != 0 {
 		return
 	}
 	image := m.state.Image()
