@@ -56,6 +56,7 @@ type LeaseRules struct {
 	Election   int64  // a new leader lets every lease live this much longer: its election timeout
 	Bound      int64  // a lease whose time is over is gone this much later at the latest, while one leader leads
 	Unanswered int64  // how long after its call a request without an answer may take effect
+	Lag        int64  // how much later than the member that answered a grant the leader may apply it, and begin with its time
 	Drift      int64  // how wrong the members' clocks run, parts per million
 	Leaps      []Leap // a lease that had been renewed before one may end that much earlier
 	Stable     []Span // in each of them one and the same leader led throughout, and had taken over its leases
@@ -200,6 +201,8 @@ func (o *LeaseOp) granted() int64 {
 // effect is the instant by which o has renewed the lease if it ever does, -1 if it is nothing that renews.
 func (l *life) effect(o *LeaseOp) int64 {
 	switch {
+	case o.renews() && o.Act == LeaseGrant:
+		return o.Return + l.rules.Lag
 	case o.renews():
 		return o.Return
 	case (o.Act == LeaseGrant || o.Act == LeaseRenew) && !o.answered():

@@ -30,7 +30,7 @@ func (c *client) begin() {
 		c.turn()
 		return
 	}
-	if c.w.resting() {
+	if c.w.resting() || c.content() {
 		c.w.after(50*time.Millisecond, c.begin)
 		return
 	}
@@ -38,6 +38,9 @@ func (c *client) begin() {
 }
 
 func (c *client) key() string { return fmt.Sprintf("k%02d", c.w.rng.IntN(c.w.set.Keys)) }
+
+// content reports whether the client was served since the faults are over: it waits for the others then.
+func (c *client) content() bool { return c.w.healed && c.success > c.w.since && c.w.since > 0 }
 
 // waiting reports whether a request is not answered and not given up: asked is raised once when it is made and once when it ends.
 func (c *client) waiting() bool { return c.asked%2 != 0 }

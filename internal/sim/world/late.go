@@ -39,7 +39,7 @@ func (w *World) readOn(c *client) {
 	if c.sticks = nil; rushing {
 		c.sticks = w.rush.at
 	}
-	if w.quiet || !rushing && !w.healed && !w.chance(10) {
+	if w.quiet || c.content() || !rushing && !w.healed && !w.chance(10) {
 		w.after(200*time.Millisecond, c.begin)
 		return
 	}

@@ -197,7 +197,7 @@ func (c *caller) grant(id, ttl int64, then func(id, ttl int64)) {
 func (w *World) rules() check.LeaseRules {
 	w.leases.reign.end(w.now)
 	return check.LeaseRules{
-		Second: int64(time.Second), MinTTL: w.leaseTTLMin(), Election: int64(w.timing().Election()) + int64(w.timing().Election())/20,
+		Second: int64(time.Second), MinTTL: w.leaseTTLMin(), Lag: int64(2*w.set.Apply + 50*time.Millisecond), Election: int64(w.timing().Election()) + int64(w.timing().Election())/20,
 		Bound: int64(limits.LeaseRound + 1500*time.Millisecond), Unanswered: int64(20 * time.Second),
 		Drift: w.set.Drift + w.set.Drift/10, Stable: w.leases.reign.spans, Leaps: w.leases.reign.leaps,
 	}

@@ -89,8 +89,9 @@ type World struct {
 // phase is how far the run is.
 type phase struct {
 	stopped bool
-	quiet   bool // clients ask nothing
-	healed  bool // nothing is broken any more
+	quiet   bool          // clients ask nothing
+	healed  bool          // nothing is broken any more
+	since   time.Duration // that is so
 }
 
 // findings are what a run has seen.
@@ -111,6 +112,7 @@ type Counts struct {
 	Starts, Kills, PowerLosses int
 	Snapshots                  int
 	Hashes                     int // comparisons of the state of two members at one index
+	Undecided                  int // runs whose order of operations took too long to be found
 	Reconfigurations
 	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
 	Compactions            int // by time or by number
@@ -195,6 +197,7 @@ func draw(rng *mathrand.Rand, longOf int) Settings {
 			Checkpoints: rng.IntN(2) == 0, Ordered: rng.IntN(2) == 0, NoPreVote: rng.IntN(4) == 0,
 		},
 	}
+	s.Pause *= time.Duration(1 + s.Members/4) // what a request costs grows with the members
 	s.Crew, s.Releases = crew(rng, s.Members)
 	s.Faults = drawFaults(rng)
 	s.Tenancy, s.Clocks = drawTenancy(rng), drawClocks(rng)
@@ -352,6 +355,7 @@ func (c *Counts) Add(o Counts) {
 	c.PowerLosses += o.PowerLosses
 	c.Snapshots += o.Snapshots
 	c.Hashes += o.Hashes
+	c.Undecided += o.Undecided
 	c.Reconfigurations.add(o.Reconfigurations)
 	c.Leases += o.Leases
 	c.Expired += o.Expired
