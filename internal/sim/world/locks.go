@@ -264,6 +264,9 @@ func (x *locker) release(key string) {
 	x.ask(check.Request{Kind: check.Delete, Key: key}, func(_ check.Answer, err error) {
 		switch {
 		case x.turn != turn: // the session is over, and the key with it
+		case err != nil && !errors.Is(err, errNeverAsked):
+			x.session.over = true // it may happen later, and to another key of that name: none is made any more
+			x.begin()
 		case err != nil && !x.w.quiet:
 			x.w.after(20*time.Millisecond, func() {
 				if x.turn == turn {
