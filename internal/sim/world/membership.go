@@ -186,6 +186,7 @@ func (w *World) ask(c member.Change, joiner *Member) {
 		a := &asked{change: c, fresh: joiner != nil, call: w.instant(), answered: check.Never}
 		w.asked = append(w.asked, a)
 		w.trace.note(m.name, "is to have %s %v: %q", w.nameOf(c.Member.ID), c.Kind, c.Member.PeerURLs)
+		w.disturb() // where some are down, the quorum may have to wait for the new one
 		if joiner != nil {
 			joiner.joining = true
 			w.after(w.between(50*time.Millisecond, 2*time.Second), func() { w.knock(joiner, a) })
