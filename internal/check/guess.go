@@ -1,5 +1,11 @@
 package check
 
+// suspects are operations that may have happened.
+type suspects struct {
+	unknown []*Operation // not answered, the earliest called first
+	guesses []guess      // those that were taken for the cause of something
+}
+
 // guess is an operation of unknown outcome that was taken for what made a revision. Another one may have done the same.
 type guess struct {
 	rev     int64

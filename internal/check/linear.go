@@ -69,15 +69,14 @@ type linear struct {
 	returned []int64      // for each of sorted, the earliest return of it and those behind it
 	refused  []*Operation
 	stale    []*Operation // serializable reads: they promise less
-	unknown  []*Operation // not answered, may have happened
-	claimed  map[int64]*Operation
-	used     map[int64]int64 // the last revision at which each lease was there for certain
-	state    *state
-	order    []*Operation    // what porcupine judges
-	latest   *Operation      // of those placed, the one that was called last
-	callOf   map[int64]int64 // call of the write of each revision
-	doubt    int64
-	guesses  []guess
+	suspects
+	claimed map[int64]*Operation
+	used    map[int64]int64 // the last revision at which each lease was there for certain
+	state   *state
+	order   []*Operation    // what porcupine judges
+	latest  *Operation      // of those placed, the one that was called last
+	callOf  map[int64]int64 // call of the write of each revision
+	doubt   int64
 }
 
 // writes reports whether o, by its answer, has changed something. A revocation may have: only the model can tell.
