@@ -63,8 +63,11 @@ fuzz-auth: ## a million random decisions of authorization compared with a model
 kill: ## 50 rounds of kill -9 under load, each reopened and checked
 	$(GO) test ./server -run TestKill -kill-rounds 50 -count=1 -timeout 30m -v
 
-bench: ## us and a real etcd in turn on this machine, against the goals: an hour; writes bench/results
+bench: ## us and a real etcd in turn on this machine, against the goals: more than an hour; writes bench/results
 	cd bench && $(GO) test . && $(GO) run . -build
+
+bench-auth: ## the part of it about authentication and TLS, beside puts without: ten minutes
+	cd bench && $(GO) run . -build -only put,put-lean,auth,tls,tls-auth
 
 bench-cluster: ## the same with three members of each on this machine: 25 minutes
 	cd bench && $(GO) run . -build -members 3
@@ -89,4 +92,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long fuzz-auth kill bench bench-cluster faults faults-short failover rewrite ci
+.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long fuzz-auth kill bench bench-auth bench-cluster faults faults-short failover rewrite ci

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,7 +83,7 @@ func (l *leanLoad) args(s *server) []string {
 	if l.crowded {
 		args = append(args, "--allow-errors")
 	}
-	return append(args, l.extra...)
+	return slices.Concat(args, s.access.lean, l.extra)
 }
 
 // runLean runs the lean client against the server; cpu is the server's while the client ran, its preparations included.

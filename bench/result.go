@@ -45,6 +45,7 @@ var figures = []figure{
 	{"quiet p99", "ms", "%.2f", 1},
 	{"loaded p99", "ms", "%.2f", 1},
 	{"loaded / quiet", "x", "%.2f", 1},
+	{"guesses", "/s", "%.0f", 1},
 	{"compaction", "s", "%.2f", 1},
 	{"sustainable", "/s", "%.0f", 1},
 	{"offered", "/s", "%.0f", 1},

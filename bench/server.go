@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // contender is one of the servers that are compared.
@@ -27,6 +26,7 @@ type contender struct {
 type server struct {
 	c       *contender
 	members []*process
+	access  *access
 }
 
 // process is one member.
@@ -38,9 +38,9 @@ type process struct {
 	ended      chan struct{} // closed when the process ended
 }
 
-// start runs a new cluster of n members under dir and returns once every member answers a linearizable read.
-func (c *contender) start(dir string, n int) (*server, error) {
-	s := &server{c: c}
+// start runs a new cluster of n members under dir, reached as a says, and returns once every member answers a linearizable read.
+func (c *contender) start(dir string, n int, a *access) (*server, error) {
+	s := &server{c: c, access: a}
 	for i := range n {
 		p := &process{name: fmt.Sprintf("bench%d", i+1)}
 		p.dir = filepath.Join(dir, p.name)
@@ -70,11 +70,12 @@ func (s *server) exec() error {
 		cluster = append(cluster, p.name+"=http://"+p.peer)
 	}
 	for _, p := range s.members {
-		url, peer := "http://"+p.addr, "http://"+p.peer
+		url, peer := s.access.scheme()+p.addr, "http://"+p.peer
 		p.cmd = exec.Command(s.c.bin, "--name", p.name, "--data-dir", filepath.Join(p.dir, "data"),
 			"--listen-client-urls", url, "--advertise-client-urls", url,
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(cluster, ","),
 			"--quota-backend-bytes", "8589934592", "--log-level", "warn")
+		p.cmd.Args = append(p.cmd.Args, s.access.server...)
 		log, err := os.Create(filepath.Join(p.dir, "log"))
 		if err != nil {
 			return err
@@ -92,7 +93,7 @@ func (s *server) exec() error {
 		}()
 	}
 	for _, p := range s.members {
-		if err := p.ready(s.c.name); err != nil {
+		if err := p.ready(s.c.name, s.access); err != nil {
 			return err
 		}
 	}
@@ -103,7 +104,7 @@ func (s *server) exec() error {
 var errEnded = errors.New("the server ended while starting")
 
 // ready waits for the first linearizable read.
-func (p *process) ready(name string) error {
+func (p *process) ready(name string, a *access) error {
 	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		select {
@@ -112,7 +113,7 @@ func (p *process) ready(name string) error {
 			return fmt.Errorf("%s: %w:\n%s", name, errEnded, text)
 		default:
 		}
-		err := p.probe()
+		err := p.probe(a)
 		if err == nil {
 			return nil
 		}
@@ -123,24 +124,24 @@ func (p *process) ready(name string) error {
 	}
 }
 
-func (p *process) probe() error {
+func (p *process) probe(a *access) error {
 	raw, err := net.DialTimeout("tcp", p.addr, time.Second)
 	if err != nil {
 		return err
 	}
 	raw.Close()
-	conn, err := dial(p.addr)
+	conn, err := dial(p.addr, a)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	c := newCaller(conn, 0)
-	return c.get(bounded(time.Second), &query{key: []byte("probe")})
+	return c.get(bounded(time.Second), &query{key: []byte(probeKey)})
 }
 
 // dial opens a connection that speaks bytes; both servers get the same.
-func dial(addr string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+addr, append(more, grpc.WithTransportCredentials(insecure.NewCredentials()),
+func dial(addr string, a *access, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, append(append(more, a.options()...),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<31-1), grpc.ForceCodecV2(rawCodec{})))...)
 }
 
@@ -217,18 +218,21 @@ func (s *server) autopsy() string {
 func (s *server) connect(n int, more ...grpc.DialOption) (conns, error) {
 	var out conns
 	for i := range n {
-		conn, err := dial(s.members[i%len(s.members)].addr, more...)
+		conn, err := dial(s.members[i%len(s.members)].addr, s.access, more...)
 		if err != nil {
 			return out, err
 		}
 		out = append(out, conn)
-		if err := newCaller(conn, 0).get(bounded(10*time.Second), &query{key: []byte("probe"), serializable: true}); err != nil {
+		if err := newCaller(conn, 0).get(bounded(10*time.Second), &query{key: []byte(probeKey), serializable: true}); err != nil {
 			out.close()
 			return nil, err
 		}
 	}
 	return out, nil
 }
+
+// probeKey is read to see that a connection works.
+const probeKey = "probe"
 
 type conns []*grpc.ClientConn
 

@@ -62,7 +62,8 @@ type job struct {
 // suite is a list of jobs on one server with a fresh data directory; later jobs find what earlier ones wrote.
 type suite struct {
 	name    string
-	cluster bool // makes sense with more members than one
+	cluster bool                              // makes sense with more members than one
+	access  func(dir string) (*access, error) // how it is reached, with files under dir; nil: plain TCP, as nobody
 	prepare func(*workbench) error
 	jobs    []*job
 }
@@ -106,6 +107,21 @@ var suites = []*suite{
 	{name: "steady", prepare: (*workbench).fillBasic, jobs: []*job{
 		{name: "stopped-watchers", what: "p99 of puts by schedule, quiet and beside watchers that stopped reading", run: (*workbench).stoppedWatchers},
 		{name: "compaction", what: "p99 of puts by schedule, quiet and while a compaction runs", run: (*workbench).compaction},
+	}},
+	{name: "auth", access: passwordAccess, prepare: (*workbench).withPasswords, jobs: []*job{
+		{name: "first-logins", what: "Authenticate of 50 users at once, each for the first time, bcrypt cost 10", run: (*workbench).firstLogins},
+		{name: "authenticate", what: "Authenticate of the same 50 users again and again, 50 clients", run: (*workbench).repeatLogins, needs: "first-logins"},
+		{name: "put-auth", what: "put with authentication on, by a user with a permission for the prefix and a simple token", run: asUser((*workbench).puts)},
+		{name: "put-auth-lean", what: "the same with `quorate bench put`", run: asUser((*workbench).leanPut)},
+		{name: "wrong-passwords", what: "p99 of such puts by schedule, quiet and beside 50 clients that try wrong passwords, all different", run: asUser((*workbench).wrongPasswords)},
+	}},
+	{name: "tls", access: certificateAccess, prepare: (*workbench).fillBasic, jobs: []*job{
+		{name: "put-tls", what: "put over TLS 1.3, client and server verify each other's certificates, authentication off", run: (*workbench).puts},
+		{name: "put-tls-lean", what: "the same with `quorate bench put`", run: (*workbench).leanPut},
+	}},
+	{name: "tls-auth", access: certificateAccess, prepare: (*workbench).withCertificates, jobs: []*job{
+		{name: "put-tls-auth", what: "the same with authentication on: the client's certificate names the user", run: (*workbench).puts},
+		{name: "put-tls-auth-lean", what: "the same with `quorate bench put`", run: (*workbench).leanPut},
 	}},
 	{name: "overload", prepare: (*workbench).fillBasic, jobs: []*job{
 		{name: "overload", what: "ten times the sustainable rate of puts by schedule", run: (*workbench).overload},
@@ -165,7 +181,15 @@ func runSuite(o *options, s *suite, c *contender, round int, r *report) error {
 	dir := filepath.Join(o.dir, fmt.Sprintf("%s-%s-%d", c.name, s.name, round+1))
 	defer os.RemoveAll(dir)
 	fmt.Printf("round %d of %d, %s: %s\n", round+1, o.rounds, s.name, c.name)
-	running, err := c.start(dir, o.members)
+	reach := s.access
+	if reach == nil {
+		reach = plainAccess
+	}
+	a, err := reach(filepath.Join(dir, "pki"))
+	if err != nil {
+		return err
+	}
+	running, err := c.start(dir, o.members, a)
 	if err != nil {
 		return err
 	}
