@@ -401,7 +401,7 @@ func withAppend(messages []*raftpb.Message) (asks []*raftpb.Message) {
 		appends = appends || m.GetTo() == raft.LocalAppendThread
 	}
 	for _, m := range messages {
-		if appends && m.GetType() == raftpb.MsgVote && !canary.On(canary.AskEarly) {
+		if appends && m.GetType() == raftpb.MsgVote {
 			asks = append(asks, m)
 		}
 	}

@@ -33,7 +33,6 @@ const (
 	ForgetPrev     Name = "forget-prev"    // some events lack what was there before
 	ReissueAll     Name = "reissue-all"    // what was applied is proposed again after a change of the leader
 	TakeLate       Name = "take-late"      // a proposal to an earlier leadership is taken
-	AskEarly       Name = "ask-early"      // votes are asked for before the term is durable
 	ForgetVote     Name = "forget-vote"    // a vote is not durable
 	SnapshotShort  Name = "snapshot-short" // a snapshot claims to cover an entry more than it does
 	StaleReads     Name = "stale-reads"    // a leader reads without asking the others
