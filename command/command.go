@@ -12,6 +12,7 @@ import (
 	"fmt"
 
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/v2store"
 	"quorate.dev/quorate/wire"
 )
 
@@ -50,6 +51,7 @@ const (
 	AuthUserList
 	AuthRoleGet
 	AuthRoleList
+	V2         // a request of the v2 API, or of the members about the v2 tree
 	ConfChange // a change of the raft configuration; not an InternalRaftRequest: Body is raftpb.ConfChange bytes
 	kinds
 )
@@ -59,7 +61,8 @@ type Row struct {
 	Kind  Kind
 	Name  string // the name in metrics and logs, as etcd's "op" label has it
 	Field int32  // the field of InternalRaftRequest that holds it, 0 when none
-	// DeniedByNoSpace commands are refused while a NOSPACE alarm is up. A Txn is refused only when one of its branches puts.
+	// DeniedByNoSpace commands are refused while a NOSPACE alarm is up. A Txn is refused only when one of its branches puts, a V2
+	// only when it may take space.
 	DeniedByNoSpace bool
 	// DeniedByCorrupt commands are refused while a CORRUPT alarm is up.
 	DeniedByCorrupt bool
@@ -96,6 +99,7 @@ var table = [kinds]Row{
 	{AuthUserList, "AuthUserList", wire.FieldAuthUserList, false, false},
 	{AuthRoleGet, "AuthRoleGet", wire.FieldAuthRoleGet, false, false},
 	{AuthRoleList, "AuthRoleList", wire.FieldAuthRoleList, false, false},
+	{V2, "V2", wire.FieldV2, true, true},
 	{Kind: ConfChange, Name: "ConfChange"},
 }
 
@@ -187,6 +191,7 @@ type Result struct {
 	TTL      int64              // LeaseGrant, seconds
 	Alarms   []wire.AlarmMember // Alarm
 	Index    ids.Index          // Authenticate: of its entry, which ends a simple token
+	V2       *v2store.Event     // V2; a refusal of the tree is a *v2store.Error in Err
 }
 
 // Waiter is told the result of a command that this member proposed: exactly once, when it is applied or wherever the

@@ -134,7 +134,9 @@ var (
 	TimeoutWaitAppliedIndex    = row("TimeoutWaitAppliedIndex", CodeUnavailable, "etcdserver: request timed out, waiting for the applied index took too long")
 	TimeoutLeaderTransfer      = row("TimeoutLeaderTransfer", CodeUnknown, "etcdserver: request timed out, leader transfer took too long")
 	Unhealthy                  = row("Unhealthy", CodeUnavailable, "etcdserver: unhealthy cluster")
-	Corrupt                    = row("Corrupt", CodeDataLoss, "etcdserver: corrupt cluster")
+	// StoreUnreadable is not etcd's, which dies when its file cannot be read.
+	StoreUnreadable = row("StoreUnreadable", CodeUnavailable, "etcdserver: this member cannot read its store, ask another one")
+	Corrupt         = row("Corrupt", CodeDataLoss, "etcdserver: corrupt cluster")
 )
 
 // The errors of downgrade.

@@ -92,6 +92,14 @@ const (
 	AuditWriteBytes = 64 << 10 // lines written at once, bytes; the last line may go beyond
 )
 
+// The JSON gateway.
+const (
+	GatewayBodyFactor   = 8         // the JSON text of one request, in largest gRPC messages: numbers, names and base64 take more room
+	GatewayCallsPerConn = 8         // calls and streams on one connection within the process: what waits for all of them fits there
+	GatewayConnsKept    = 2         // such connections that stay without calls
+	GatewayWindowBytes  = 256 << 10 // bytes of one answer on their way to a client that does not read
+)
+
 // Passwords and tokens.
 const (
 	PasswordQueue        = 128             // passwords waiting for a processor before TooManyRequests; at cost 10 some 6 s of one
@@ -131,4 +139,23 @@ const (
 	CertLook          = time.Second         // between two looks whether the files of certificates changed
 	CertWarning       = 30 * 24 * time.Hour // before a certificate ends, at most a third of its life
 	CertWatch         = time.Hour           // between two looks whether one is about to end
+)
+
+// Command line.
+const (
+	Completions        = 100             // keys that a shell is offered
+	CompletionTime     = 2 * time.Second // that a shell waits for them
+	DiagnosedEndpoints = 5               // endpoints that a failed command looks at
+	DiagnosisTime      = 4 * time.Second // of that look
+	RefusedTime        = 1 * time.Second // that a command tries endpoints at which nothing listens
+	DiagnosisBytes     = 64 << 10        // of a page read for it
+)
+
+// NotifyWait is how long telling the service manager something may take.
+const NotifyWait = 1 * time.Second
+
+// Web page.
+const (
+	UIPast      = 150             // digests of metrics kept for plots, about 2 KiB each
+	UIPastEvery = 4 * time.Second // between two of them
 )

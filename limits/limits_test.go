@@ -21,6 +21,7 @@ func TestRelations(t *testing.T) {
 		{PasswordQueue <= PasswordsWaiting, "every password in the queue has somebody who waits for it"},
 		{LeaseRevokesPerRound < ProposalsInFlight, "expiry must not fill the proposal queue"},
 		{2*AuditKeyBytes <= AuditEntryBytes, "the first range of a request must fit an audit entry"},
+		{V2WatcherEvents >= 2*ApplyBatchEntries, "a watcher that keeps up must not lose its stream to one batch"},
 	} {
 		if !c.ok {
 			t.Error(c.says)

@@ -37,7 +37,7 @@ type Internal struct {
 // holdsRequest says whether a field of InternalRaftRequest is a request.
 func holdsRequest(num uint64) bool {
 	switch n := int32(num); {
-	case FieldRange <= n && n <= FieldLeaseCheckpoint, FieldClusterVersionSet <= n && n <= FieldDowngradeInfoSet, n == FieldDowngradeTest:
+	case FieldV2 <= n && n <= FieldLeaseCheckpoint, FieldClusterVersionSet <= n && n <= FieldDowngradeInfoSet, n == FieldDowngradeTest:
 		return true
 	case n == FieldAuthEnable, FieldAuthDisable <= n && n <= FieldAuthStatus, FieldAuthUserAdd <= n && n <= FieldAuthRoleList,
 		FieldAuthRoleAdd <= n && n <= FieldAuthRoleRevokePermission:
