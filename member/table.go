@@ -77,6 +77,9 @@ func (v *View) Removed(id ids.MemberID) bool {
 	return ok
 }
 
+// RemovedCount is how many members were removed.
+func (v *View) RemovedCount() int { return len(v.removed) }
+
 // ConfState is raft's configuration after the last change, in new memory.
 func (v *View) ConfState() *raftpb.ConfState {
 	return &raftpb.ConfState{Voters: slices.Clone(v.voters), Learners: slices.Clone(v.learners), AutoLeave: proto.Bool(false)}

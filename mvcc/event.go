@@ -146,10 +146,18 @@ func (c *catchup) read(it *storage.Iter, to ids.Revision) error {
 			}
 			at = main
 		}
+		if rec.mark {
+			continue
+		}
 		if c.seen += len(it.Key()); c.match != nil && rec.key != nil && !c.match(rec.key) {
 			continue
 		}
 		kv := it.Value()
+		if kv == nil {
+			if err := it.Err(); err != nil {
+				return err
+			}
+		}
 		c.seen += len(kv)
 		if c.match != nil && rec.key == nil && !c.match(wire.KeyOf(kv)) {
 			continue

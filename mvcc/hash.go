@@ -34,11 +34,15 @@ func HashKV(r storage.Reader, upper ids.Revision) (Hash, error) {
 	if err != nil {
 		return Hash{}, err
 	}
-	compacted := max(scheduled, finished)
 	last, err := lastRevision(r)
 	if err != nil {
 		return Hash{}, err
 	}
+	return hashAt(stored{r}, max(scheduled, finished), last, upper)
+}
+
+// hashAt is HashKV of records whose last revision is known.
+func hashAt(src records, compacted, last, upper ids.Revision) (Hash, error) {
 	current := max(last, compacted)
 	switch {
 	case upper > 0 && upper < compacted:
@@ -48,14 +52,14 @@ func HashKV(r storage.Reader, upper ids.Revision) (Hash, error) {
 	case upper == 0:
 		upper = current
 	}
-	return hashRecords(r, compacted, upper, false)
+	return hashRecords(src, compacted, upper, false)
 }
 
 // HashOf hashes what a compaction at upper sees before it removes anything, prevCompacted being the compaction before it
 // (-1 for none): the value that etcd keeps for later HashKV requests at that revision. r is the state before the first
 // Scrub of this compaction and after the last of the previous one.
 func HashOf(r storage.Reader, prevCompacted, upper ids.Revision) (Hash, error) {
-	return hashRecords(r, prevCompacted, upper, true)
+	return hashRecords(stored{r}, prevCompacted, upper, true)
 }
 
 // lastRevision is the largest main revision of any record, 1 when there is none.
@@ -88,10 +92,10 @@ type keep struct {
 	graves int // keys whose newest change is a tombstone exactly at the revision
 }
 
-func newestUpTo(r storage.Reader, upper ids.Revision) (keep, error) {
+func newestUpTo(src records, upper ids.Revision) (keep, error) {
 	k := keep{newest: map[string]change{}}
-	err := eachRecord(r, upper, func(it *storage.Iter, rec *recordOf) {
-		k.newest[string(rec.userKey(it))] = rec.change
+	err := src.each(upper, func(r record) {
+		k.newest[string(r.userKey())] = r.what()
 	})
 	for _, c := range k.newest {
 		switch {
@@ -106,6 +110,20 @@ func newestUpTo(r storage.Reader, upper ids.Revision) (keep, error) {
 
 func (k *keep) holds(key []byte, c change) bool { return k.newest[string(key)] == c }
 
+// records are those of a key bucket, wherever it lies.
+type records interface {
+	// each calls f for every record up to a revision, in revision order. The argument is valid during the call.
+	each(upper ids.Revision, f func(record)) error
+}
+
+// record is one of them. Values are read only when they are asked for.
+type record interface {
+	what() change
+	revisionKey() []byte
+	userKey() []byte
+	value() []byte
+}
+
 // userKey is the key of the record that it is at.
 func (r *recordOf) userKey(it *storage.Iter) []byte {
 	if r.key != nil {
@@ -116,41 +134,53 @@ func (r *recordOf) userKey(it *storage.Iter) []byte {
 
 // hashRecords hashes the records up to upper for a compaction at compacted. A compaction's own hash counts a tombstone at
 // upper as kept, a request's does not; that matters when nothing else is kept.
-func hashRecords(r storage.Reader, compacted, upper ids.Revision, compaction bool) (Hash, error) {
+func hashRecords(src records, compacted, upper ids.Revision, compaction bool) (Hash, error) {
 	var k keep
 	var err error
 	if compacted > never {
-		if k, err = newestUpTo(r, upper); err == nil && k.values == 0 && (!compaction || k.graves == 0) {
-			k, err = newestUpTo(r, min(compacted, upper))
+		if k, err = newestUpTo(src, upper); err == nil && k.values == 0 && (!compaction || k.graves == 0) {
+			k, err = newestUpTo(src, min(compacted, upper))
 		}
 		if err != nil {
 			return Hash{}, err
 		}
 	}
 	sum := crc32.Checksum([]byte(bucketName), castagnoli)
-	err = eachRecord(r, upper, func(it *storage.Iter, rec *recordOf) {
-		if rec.main <= compacted && (rec.tombstone || !k.holds(rec.userKey(it), rec.change)) {
+	err = src.each(upper, func(r record) {
+		if c := r.what(); c.main <= compacted && (c.tombstone || !k.holds(r.userKey(), c)) {
 			return
 		}
-		sum = crc32.Update(sum, castagnoli, storage.RevisionKey(it.Key()[1:]))
-		sum = crc32.Update(sum, castagnoli, it.Value())
+		sum = crc32.Update(sum, castagnoli, r.revisionKey())
+		sum = crc32.Update(sum, castagnoli, r.value())
 	})
 	return Hash{Hash: sum, Compacted: compacted, Revision: upper}, err
 }
 
-// eachRecord calls f for every record up to upper in revision order. The arguments are valid during the call, and values are
-// read only when f asks for them.
-func eachRecord(r storage.Reader, upper ids.Revision, f func(it *storage.Iter, rec *recordOf)) error {
-	it, err := r.Iter(storage.BucketBounds(storage.BucketKey))
+// stored are the records of an engine.
+type stored struct{ r storage.Reader }
+
+// storedRecord is one of them, where an iterator is.
+type storedRecord struct {
+	it  *storage.Iter
+	rec recordOf
+}
+
+func (r *storedRecord) what() change        { return r.rec.change }
+func (r *storedRecord) revisionKey() []byte { return storage.RevisionKey(r.it.Key()[1:]) }
+func (r *storedRecord) userKey() []byte     { return r.rec.userKey(r.it) }
+func (r *storedRecord) value() []byte       { return r.it.Value() }
+
+func (s stored) each(upper ids.Revision, f func(record)) error {
+	it, err := s.r.Iter(storage.BucketBounds(storage.BucketKey))
 	if err != nil {
 		return err
 	}
+	at := &storedRecord{it: it}
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		var rec recordOf
-		if rec, err = parseRecord(it.Key()[1:]); err != nil || rec.main > upper {
+		if at.rec, err = parseRecord(it.Key()[1:]); err != nil || at.rec.main > upper {
 			break
 		}
-		f(it, &rec)
+		f(at)
 	}
 	if failed := it.Err(); failed != nil {
 		err = failed

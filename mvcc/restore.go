@@ -72,6 +72,8 @@ func (l *loader) add(engineKey []byte) error {
 	}
 	key := rec.key
 	switch {
+	case rec.mark:
+		return l.mark(&rec)
 	case key == nil:
 		value, _, err := l.s.disk.Get(engineKey)
 		if err != nil {
@@ -86,6 +88,15 @@ func (l *loader) add(engineKey []byte) error {
 		rec.size = only.Size()
 	}
 	l.index(key, &rec)
+	return nil
+}
+
+// mark takes a revision at which nothing happened.
+func (l *loader) mark(rec *recordOf) error {
+	if rec.main > l.s.compacted {
+		return fmt.Errorf("mvcc: the mark of revision %d is above the compacted revision %d: the store is damaged; restore it from a snapshot or another member", rec.main, l.s.compacted)
+	}
+	l.s.rev = rec.main
 	return nil
 }
 
@@ -210,7 +221,7 @@ func (s *Store) warm(it *storage.Iter, max int) (more bool, err error) {
 			return true, nil
 		}
 		max--
-		if rec.tombstone {
+		if rec.tombstone || rec.mark {
 			continue
 		}
 		v := s.awaiting(&rec, it)

@@ -75,6 +75,7 @@ func TestOpenRefusesDamage(t *testing.T) {
 		"tombstone":      {revKey(2, 0, "t"), good, "revision 2_0 has a key that contradicts itself"},
 		"no key":         {revKey(2, 0, "l\x02\x01\x00\x00"), nil, "revision 2_0 is no key-value"},
 		"malformed":      {revKey(2, 1, "l\x02\x01\x00\x02"), good[:2], "revision 2_1 is no key-value"},
+		"mark ahead":     {revKey(2, 0, "n"), nil, "the mark of revision 2 is above the compacted revision -1"},
 		"other revision": {revKey(3, 0, "l\x02\x01\x00"+string(rune(size))), good, "revision 3_0 says create_revision 2, mod_revision 2"},
 	} {
 		_, err := openWith(t, map[string][]byte{"k" + string(c.key): c.value})

@@ -31,10 +31,14 @@ func appendRevision(dst []byte, main ids.Revision, sub uint32, tombstone bool) [
 
 // The engine key of a record is bucket 'k', the revision key, and a tail that tells everything but the value, so that the
 // index is rebuilt from keys alone: one byte, then for a live version the uvarints create_revision, version, lease and length
-// of the value, then the user's key. A key above tailKeyMax is left out (keyInValue), to keep engine keys small.
+// of the value, then the user's key. A key above tailKeyMax is left out (keyInValue), to keep engine keys small. A mark (noKey) has
+// nothing else: it is a revision at which nothing happened, which a restore puts far ahead of what clients have seen, with no value
+// (source: etcd v3.7 etcdutl/snapshot, --bump-revision). It lies at or below the compacted revision, so nobody reads or watches it,
+// and no compaction removes it.
 const (
 	keyInTail  = 'k'
 	keyInValue = 'l'
+	noKey      = 'n'
 	tailKeyMax = 1 << 10
 )
 
@@ -67,6 +71,7 @@ type recordOf struct {
 	number int64
 	lease  ids.LeaseID
 	size   int    // of the value; 0 for a tombstone
+	mark   bool   // of a revision alone: there is no key
 	key    []byte // nil when only the value has it
 }
 
@@ -78,6 +83,10 @@ func parseRecord(b []byte) (r recordOf, err error) {
 		return r, err
 	}
 	rest = b[len(rest):]
+	if len(rest) == 1 && rest[0] == noKey && !r.tombstone {
+		r.mark = true
+		return r, nil
+	}
 	if len(rest) == 0 || rest[0] != keyInTail && rest[0] != keyInValue {
 		return r, damagedTail(r, b)
 	}

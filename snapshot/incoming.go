@@ -142,12 +142,25 @@ func (d *Depot) here(path string, want *File) (int64, error) {
 		return info.Size(), nil
 	}
 	if size, sum, err := d.sum(path); err == nil && size == want.Size && sum == want.Sum {
-		return -1, nil
+		return -1, d.settle(path)
 	}
 	if err := d.o.FS.Remove(path); err != nil {
 		return 0, fmt.Errorf("snapshot: remove a damaged file: %w", err)
 	}
 	return 0, nil
+}
+
+// settle makes a file durable that is whole since an earlier time: the process that wrote it may have been killed before it had synced
+// it, and then it is only in the memory of the kernel.
+func (d *Depot) settle(path string) error {
+	f, err := d.o.FS.OpenReadWrite(path, writes)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("snapshot: sync %s: %w", path, err)
+	}
+	return nil
 }
 
 // fetchFile appends what is missing of a file, and makes it durable.
@@ -173,8 +186,10 @@ func (d *Depot) fetchFile(ctx context.Context, m *Manifest, want *File, path str
 		}
 		return nil
 	})
-	// What has arrived is kept, also when the rest has not.
+	// What has arrived is kept, also when the rest has not; but not when it cannot be synced: a later sync may succeed without
+	// writing what this one has lost.
 	if syncing := f.Sync(); syncing != nil {
+		_ = d.o.FS.Remove(path)
 		err = errors.Join(err, fmt.Errorf("snapshot: sync %s: %w", path, syncing))
 	}
 	return err

@@ -450,6 +450,45 @@ func TestInstallSurvivesCrashes(t *testing.T) {
 	}
 }
 
+// killed is the file system of a process that is killed before it first syncs a file.
+type killed struct{ vfs.FS }
+
+func (k killed) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := k.FS.OpenReadWrite(name, c, o...)
+	return unsynced{f}, err
+}
+
+func (killed) Remove(string) error { return errCrash }
+
+type unsynced struct{ vfs.File }
+
+func (unsynced) Sync() error { return errCrash }
+
+// TestWholeAndNotSynced kills a process that has received files whole and has not synced them. The next one finds them whole; what it
+// installs is durable.
+func TestWholeAndNotSynced(t *testing.T) {
+	s := newSender(t)
+	manifest, meta, err := s.Take(1, 0)
+	require.NoError(t, err)
+	mem := vfs.NewCrashableMem()
+	require.NoError(t, mem.MkdirAll("data", 0o700))
+	sync(t, mem, "")
+	for range content(100) {
+		d, err := snapshot.New(snapshot.Options{FS: killed{mem}, Dir: "data"})
+		require.NoError(t, err)
+		require.ErrorIs(t, d.Receive(t.Context(), manifest, s.fetch), errCrash)
+	}
+	d := newReceiver(t, mem)
+	require.NoError(t, d.Receive(t.Context(), manifest, s.fetch))
+	require.NoError(t, d.Install(meta))
+	after := mem.CrashClone(vfs.CrashCloneCfg{})
+	m, err := snapshot.Pending(after, "data")
+	require.NoError(t, err)
+	require.NotNil(t, m)
+	require.NoError(t, snapshot.Swap(after, "data", "data/store"))
+	require.Equal(t, content(100), read(t, after, "data/store"))
+}
+
 func FuzzReceive(f *testing.F) {
 	f.Add([]byte(`{"name":"0000000000000001-0000000000000001","index":1,"term":1,"files":[{"name":"x","size":3,"crc32c":7}]}`), []byte{0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7})
 	f.Fuzz(func(t *testing.T, manifest, body []byte) {

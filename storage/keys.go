@@ -21,6 +21,7 @@ const (
 	BucketAuth      byte = 'A' // authEnabled, authRevision
 	BucketAuthUsers byte = 'U' // user name -> authpb.User
 	BucketAuthRoles byte = 'O' // role name -> authpb.Role
+	BucketV2        byte = 'v' // the v2 tree: see package v2store; not in etcd's file
 
 	// bucketEngine is the engine's own and sorts after all others. Readers do not see it.
 	bucketEngine byte = 'z'

@@ -30,11 +30,11 @@ func TestDirect(t *testing.T) {
 		must(t, err)
 		next := uint64(1)
 		for range 3 {
-			for range 40 {
+			for i := range 40 {
 				n := 1 + r.Uint64N(3)
 				size := int(r.Uint64N(300))
-				if r.IntN(4) == 0 {
-					size = int(r.Uint64N(200 << 10))
+				if i%4 == 0 { // 30 bulky groups of 150 KiB at the least: more than four segments, whatever the seed
+					size = 150<<10 + int(r.Uint64N(100<<10))
 				}
 				must(t, l.Append(state(1, 1, next-1), entries(next, next+n-1, 1, size), true))
 				next += n

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -19,28 +18,15 @@ import (
 // the log must reach back to from+1 and must not end before from. An error that wraps fs.ErrNotExist means that there is no
 // log; a *CorruptError means that it is damaged.
 func Open(dir string, o Options, from ids.Index) (*Log, *Replay, error) {
-	l := newLog(dir, o)
-	segments, err := list(l.options.FS, dir)
+	p, err := readAll(dir, o, from)
 	if err != nil {
-		return nil, nil, fmt.Errorf("wal: list %s: %w", dir, err)
-	}
-	if len(segments) == 0 {
-		return nil, nil, fmt.Errorf("wal: there is no log in %s: %w", dir, fs.ErrNotExist)
-	}
-	l.segments = segments
-	p := &replay{log: l, from: from, keepAbove: from - min(from, ids.Index(o.Tail))}
-	for i := range segments {
-		if err := p.readSegment(i); err != nil {
-			return nil, nil, err
-		}
-	}
-	if err := p.checkReach(); err != nil {
 		return nil, nil, err
 	}
+	l := p.log
 	if err := l.resume(p); err != nil {
 		return nil, nil, fmt.Errorf("wal: prepare %s for appending: %w", l.lastSegment().path, err)
 	}
-	return l, &Replay{Metadata: l.meta, HardState: l.state.message(), Entries: p.entries, Cut: p.cut}, nil
+	return l, p.result(), nil
 }
 
 // replay is the state of reading a log.

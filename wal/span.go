@@ -26,3 +26,13 @@ func Span(dir string, o Options) (from ids.Index, err error) {
 	}
 	return p.start - 1, nil
 }
+
+// OpenWhole opens the log from its first entry on, whatever the store holds. It is for who is about to replace the store.
+// Errors as for Span and Open.
+func OpenWhole(dir string, o Options) (*Log, *Replay, error) {
+	from, err := Span(dir, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return Open(dir, o, from)
+}
