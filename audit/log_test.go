@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -333,8 +334,16 @@ func TestAllocations(t *testing.T) {
 	for range 5000 {
 		one()
 	}
-	if got := testing.AllocsPerRun(5000, one); got > 0.5 && !poolsForget {
-		t.Errorf("%v allocations", got)
+	// The writer gives entries back in its own time: on a machine that is busy with other things it may be behind for a while, and then
+	// new ones are made. That it is so every time means that nothing comes back.
+	best := math.Inf(1)
+	for range 100 {
+		if best = min(best, testing.AllocsPerRun(500, one)); best <= 0.5 {
+			break
+		}
+	}
+	if best > 0.5 && !poolsForget {
+		t.Errorf("%v allocations", best)
 	}
 	closed(t, l)
 }

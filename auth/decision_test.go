@@ -251,16 +251,25 @@ func may(v *auth.View, id auth.Identity, a *ask, leases auth.Attached) error {
 	return v.May(id, a.request(), leases)
 }
 
-// TestDecisions compares May with the model. -decisions says how often.
+// coveredSeed gives every method both answers soon. A seed of which nothing is known may leave authentication off for thousands
+// of changes: nobody becomes root.
+const coveredSeed = 1
+
+// TestDecisions compares May with the model, under a new seed each time. -decisions says how often.
 func TestDecisions(t *testing.T) {
-	seed := rand.Uint64()
 	n := *decisions
 	if testing.Short() {
 		n /= 10
 	}
-	difference, permitted, refused := compare(t, seed, n, may)
+	difference, _, _ := compare(t, rand.Uint64(), n, may)
 	require.Empty(t, difference)
-	// What is always refused, or always permitted, is not tested.
+}
+
+// TestDecisionsCover: what is always refused, or always permitted, is not tested.
+func TestDecisionsCover(t *testing.T) {
+	const seed = coveredSeed
+	difference, permitted, refused := compare(t, seed, 100_000, may)
+	require.Empty(t, difference)
 	for _, m := range auth.Methods() {
 		name := short(m.String())
 		if permitted[name] == 0 || refused[name] == 0 && !m.Open() {
@@ -275,7 +284,7 @@ func TestDecisions(t *testing.T) {
 func TestDecisionsFindMistakes(t *testing.T) {
 	for name, forget := range mistakes {
 		t.Run(name, func(t *testing.T) {
-			difference, _, _ := compare(t, rand.Uint64(), 200_000, forget)
+			difference, _, _ := compare(t, coveredSeed, 200_000, forget)
 			require.NotEmpty(t, difference)
 			t.Log(difference)
 		})

@@ -1,6 +1,6 @@
 // Package leader does what only the leader of the group does: it keeps the deadlines of leases and revokes those that have
 // run out, checkpoints remaining times, compacts old revisions on a schedule, takes back a NOSPACE alarm when there is space
-// again, and raises the cluster version.
+// again, raises the cluster version, removes what has expired in the tree of the v2 API, and brings that into its mode.
 //
 // It is not part of the replicated state: nothing here is stored or agreed upon, and a new leader starts afresh from the
 // leases it finds. It changes the state only by proposing, like any client.
@@ -11,7 +11,7 @@
 // limits.LeaseRound, or a caller who wants no goroutine makes the rounds with Round; whatever a round finds due it proposes
 // through the Proposer and forgets until the proposal is answered.
 // All time comes from the Clock; differences of its monotonic readings are used, so that a wall clock that jumps revokes
-// nothing.
+// nothing. The v2 API alone has times of the wall clock, which its requests carry.
 //
 // Invariants:
 //   - While this member leads, every lease of the state has a deadline; while it does not, none has, and none expires.

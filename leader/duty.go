@@ -49,6 +49,7 @@ type Config struct {
 	CheckpointEvery time.Duration // the period of checkpoints; 0: limits.LeaseCheckpoint
 	QuotaBytes      int64         // 0 or below: alarms are not taken back
 	ClusterVersion  string        // what this release raises the cluster version to; "": leave it alone
+	V2              V2            // the zero value does nothing
 	Clock           clock.Clock   // nil: the machine's clock
 	Logger          *zap.Logger   // nil: no log
 }
@@ -72,6 +73,7 @@ type Duty struct {
 	compactor *compactor
 	clearing  atomic.Bool // a deactivation of the alarm is under way
 	versioned atomic.Bool // a change of the cluster version is under way
+	v2        v2Duties    // of the rounds
 
 	renewed, expired atomic.Uint64
 
@@ -92,7 +94,7 @@ func New(c Config) *Duty {
 	if c.CheckpointEvery == 0 {
 		c.CheckpointEvery = limits.LeaseCheckpoint
 	}
-	d := &Duty{cfg: c, birth: c.Clock.Now()}
+	d := &Duty{cfg: c, birth: c.Clock.Now(), v2: newV2Duties()}
 	d.kick, d.quit = make(chan struct{}, 1), make(chan struct{})
 	d.compactor = newCompactor(c.Compaction, 0)
 	return d
@@ -148,6 +150,7 @@ func (d *Duty) Round() {
 		d.revokeExpired(now)
 		d.checkpoint(now)
 		d.raiseVersion()
+		d.tendV2(now)
 	}
 	d.compact(now, leading)
 	d.clearAlarm()

@@ -83,6 +83,8 @@ func describe(p proposal) string {
 		return fmt.Sprintf("alarm action=%d member=%d type=%d", m.Action, m.MemberID, m.Alarm)
 	case *wire.ClusterVersionSetRequest:
 		return "version " + m.Ver
+	case *wire.V2Request:
+		return fmt.Sprintf("v2 %s %s at %v", m.Method, m.Val, time.Unix(0, m.Time).Sub(epoch))
 	}
 	return fmt.Sprintf("%T", p.m)
 }

@@ -73,7 +73,8 @@ var kinds = [...]asked{
 	command.AuthUserList:             {byClients, auth.MethodUserList},
 	command.AuthRoleGet:              {byClients, auth.MethodRoleGet},
 	command.AuthRoleList:             {byClients, auth.MethodRoleList},
-	command.ConfChange:               {byMembers, 0}, // decided at the front alone, as in etcd: its entry has no room for a name
+	command.V2:                       {byBoth, auth.MethodPut}, // see permittedV2
+	command.ConfChange:               {byMembers, 0},           // decided at the front alone, as in etcd: its entry has no room for a name
 }
 
 // Steward is in whose name members propose what no client asked for and is decided all the same: that a lease has expired. While
@@ -85,6 +86,9 @@ func (v *View) Steward() (user string, revision uint64) { return auth.Root, v.Au
 func (m *Machine) permitted(c *command.Command) error {
 	if !m.auth.Enabled() {
 		return nil
+	}
+	if c.Kind == command.V2 {
+		return m.permittedV2(c)
 	}
 	kind := kinds[c.Kind.Row().Kind]
 	if kind.origin == byMembers || kind.origin == byBoth && c.Username == "" {
@@ -215,9 +219,9 @@ func authenticate(m *Machine, body []byte, r *command.Result) error {
 	if err := m.auth.MayAuthenticate(req.First); err != nil {
 		return err
 	}
-	r.Index = m.running
+	r.Index = m.scratch.running
 	if req.Third != "" {
-		m.authChanged(AuthChange{Kind: TokenAssigned, User: req.First, Token: req.Third, Index: m.running})
+		m.authChanged(AuthChange{Kind: TokenAssigned, User: req.First, Token: req.Third, Index: m.scratch.running})
 	}
 	return nil
 }

@@ -127,7 +127,7 @@ func TestMembersAgreeAfterSnapshot(t *testing.T) {
 func TestKindsInNobodysName(t *testing.T) {
 	passes := map[command.Kind]bool{command.Empty: true, command.Compaction: true, command.LeaseGrant: true, command.LeaseCheckpoint: true,
 		command.Alarm: true, command.MemberAttributes: true, command.ClusterVersion: true, command.DowngradeInfo: true, command.ConfChange: true,
-		command.Authenticate: true, command.AuthStatus: true, command.Unknown: true}
+		command.Authenticate: true, command.AuthStatus: true, command.Unknown: true, command.V2: true}
 	for _, row := range command.Table() {
 		r := newRig(t, vfs.NewMem())
 		log := append(mustParse("user add root x", "user grant root root", "enable"), command.Command{Kind: row.Kind})

@@ -27,6 +27,7 @@ var handlers = [...]handler{
 	command.ClusterVersion:   clusterVersion,
 	command.DowngradeInfo:    downgradeInfo,
 	command.ConfChange:       confChange,
+	command.V2:               v2,
 
 	command.AuthEnable:               authEnable,
 	command.AuthDisable:              authDisable,
@@ -47,13 +48,13 @@ var handlers = [...]handler{
 	command.AuthRoleList:             authAsked,
 }
 
-// denied says whether an alarm denies the command. A corrupt store is the worse news; one that is fenced denies nothing. A Txn may go past NOSPACE when it puts
+// denied says whether an alarm denies the command. A corrupt store is the worse news; one that is fenced denies nothing. A Txn or a V2 may go past NOSPACE when it puts
 // nothing, which its handler finds out.
 func (m *Machine) denied(row *command.Row) error {
 	switch {
 	case m.alarms.corrupt && row.DeniedByCorrupt && !contained(m.alarms.list, m.members.View()):
 		return fault.Corrupt
-	case m.alarms.noSpace && row.DeniedByNoSpace && row.Kind != command.Txn:
+	case m.alarms.noSpace && row.DeniedByNoSpace && row.Kind != command.Txn && row.Kind != command.V2:
 		return fault.NoSpace
 	}
 	return nil

@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -136,6 +137,7 @@ func showView(t testing.TB, v *state.View) string {
 		fmt.Fprintf(&out, "alarm %x %d\n", a.MemberID, a.Alarm)
 	}
 	showAuth(t, v, &out)
+	showV2(t, v, &out)
 	if c := v.Members.ConfState(); len(c.Voters)+len(c.Learners) > 0 {
 		fmt.Fprintf(&out, "voters %x learners %x\n", c.Voters, c.Learners)
 	}
@@ -191,7 +193,17 @@ func showResult(r *command.Result) string {
 	if r.Txn != nil {
 		showTxn(&out, r.Txn)
 	}
+	if r.V2 != nil {
+		fmt.Fprintf(&out, " v2 %s", must(json.Marshal(r.V2)))
+	}
 	return out.String()
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 func showTxn(out *strings.Builder, r *wire.TxnResponse) {
@@ -237,6 +249,9 @@ func showEffects(e *state.Effects) string {
 	}
 	for _, c := range e.Auth {
 		out.WriteString(showAuthChange(c))
+	}
+	for _, e := range e.V2 {
+		fmt.Fprintf(&out, "v2 %d: %s\n", e.Index, must(json.Marshal(e)))
 	}
 	if e.Alarms {
 		out.WriteString("alarms changed\n")

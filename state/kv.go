@@ -9,6 +9,7 @@ import (
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/internal/canary"
 	"quorate.dev/quorate/mvcc"
+	"quorate.dev/quorate/v2store"
 	"quorate.dev/quorate/wire"
 )
 
@@ -91,6 +92,9 @@ func (m *Machine) end(tx *mvcc.Tx) {
 		if c.NewLease != 0 {
 			m.leases.Attach(c.NewLease, c.Key)
 		}
+	}
+	if m.v2.Mode() == v2store.Shared && !m.v2.writing {
+		m.follow(events)
 	}
 }
 

@@ -51,7 +51,9 @@ func leaseRevoke(m *Machine, body []byte, _ *command.Result) error {
 		}
 		tx.DeleteRange(key, nil)
 	}
+	m.v2.writing = canary.On(canary.V2LeaseUnseen)
 	m.end(tx)
+	m.v2.writing = false
 	m.leaseChanged(lease.Revoked, l)
 	return nil
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/v2store"
 	"quorate.dev/quorate/wire"
 )
 
@@ -15,6 +16,7 @@ func confChange(m *Machine, body []byte, _ *command.Result) error {
 	}
 	m.effects.Changes = append(m.effects.Changes, change)
 	m.effects.Members = true
+	m.clusterChanged(ofMembers[change.Kind])
 	return nil
 }
 
@@ -23,10 +25,14 @@ func memberAttributes(m *Machine, body []byte, _ *command.Result) error {
 	if err := decode(command.MemberAttributes, &req, body); err != nil {
 		return err
 	}
-	return m.membersChanged(m.members.SetAttributes(m.batch, ids.MemberID(req.MemberID), req.Name, req.ClientURLs))
+	return m.membersChanged(v2store.MemberPublished, m.members.SetAttributes(m.batch, ids.MemberID(req.MemberID), req.Name, req.ClientURLs))
 }
 
-func (m *Machine) membersChanged(err error) error {
-	m.effects.Members = m.effects.Members || err == nil
+// membersChanged notes a change that was not refused. what is 0 for one that the v2 tree does not count.
+func (m *Machine) membersChanged(what v2store.ClusterChange, err error) error {
+	if err == nil {
+		m.effects.Members = true
+		m.clusterChanged(what)
+	}
 	return err
 }

@@ -49,7 +49,7 @@ func seeded(t *testing.T) *rand.Rand {
 }
 
 // logs are the kinds of random logs.
-var logs = []func(*rand.Rand, int) []command.Command{randomLog, randomAuthLog}
+var logs = []func(*rand.Rand, int) []command.Command{randomLog, randomAuthLog, randomV2Log}
 
 // batchOf is a random piece of the log from position at on.
 func batchOf(r *rand.Rand, log []command.Command, at int) []command.Command {
@@ -59,9 +59,9 @@ func batchOf(r *rand.Rand, log []command.Command, at int) []command.Command {
 // TestReplayIsDeterministic runs one log in batches of random sizes, with steps of housekeeping and clean restarts at random
 // places, and compares with the reference: results, effects, stored bytes, hash and view.
 func TestReplayIsDeterministic(t *testing.T) {
-	for i := range 8 {
+	for i := range 9 {
 		r := seeded(t)
-		log := logs[i%2](r, 1500)
+		log := logs[i%3](r, 1500)
 		want := reference(t, log)
 		rig := newRig(t, vfs.NewMem())
 		var got outcome
@@ -110,7 +110,7 @@ func eventLines(effects string) []string {
 func TestCrashAnywhere(t *testing.T) {
 	for i := range 6 {
 		r := seeded(t)
-		log := logs[i%2](r, 900)
+		log := logs[i%3](r, 900)
 		want := reference(t, log)
 		views := viewsOf(t, log)
 		rig := newRig(t, vfs.NewCrashableMem())

@@ -27,7 +27,7 @@ import (
 //	restart          a clean stop and a start
 //	crash            a power loss that keeps what was synced, and a start
 //	flush            makes everything durable
-//	stored bucket    the records of a bucket, named as in storage (k m l a c M R A U O)
+//	stored bucket    the records of a bucket, named as in storage (k m l a c M R A U O v)
 //	hash             HashKV at the current revision
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -150,6 +150,7 @@ func split(line string) *fields {
 //	grant ID TTL     revoke ID     checkpoint ID REMAINING    alarm get|activate|deactivate MEMBER TYPE
 //	add ID URL [name=N] [learner] [promote]    update ID URL  remove ID          attributes ID NAME URL
 //	version V        downgrade [V]                            empty              raw KIND HEX
+//	v2 METHOD PATH... (see parseV2)
 //	and those of parseAuth
 func parse(line string) (command.Command, error) {
 	verb, rest, _ := strings.Cut(line, " ")
@@ -180,6 +181,8 @@ func parse(line string) (command.Command, error) {
 		return cmd(command.DowngradeInfo, &wire.DowngradeInfoSetRequest{Enabled: f.word(0) != "", Ver: f.word(0)}), nil
 	case "attributes":
 		return cmd(command.MemberAttributes, &wire.ClusterMemberAttrSetRequest{MemberID: uint64(id), Name: f.word(1), ClientURLs: f.words[2:]}), nil
+	case "v2":
+		return parseV2(f), nil
 	case "empty":
 		return command.Command{Kind: command.Empty}, nil
 	}

@@ -16,6 +16,7 @@ import (
 	"quorate.dev/quorate/member"
 	"quorate.dev/quorate/mvcc"
 	"quorate.dev/quorate/storage"
+	"quorate.dev/quorate/v2store"
 	"quorate.dev/quorate/wire"
 )
 
@@ -36,6 +37,7 @@ type Machine struct {
 	members *member.Table
 	alarms  alarms
 	auth    *auth.Table
+	v2      tree
 	mark    storage.Mark // of the last command applied
 	view    atomic.Pointer[View]
 	failed  error // nothing is applied after the first failure
@@ -45,14 +47,14 @@ type Machine struct {
 	effects Effects
 	scratch scratch
 	granted func(ids.LeaseID) bool // leases.Has
-	running ids.Index              // of the command
 }
 
 // scratch holds one request of each frequent kind, decoded. They alias the command that is being applied.
 type scratch struct {
-	put    wire.PutRequest
-	delete wire.DeleteRangeRequest
-	txn    wire.TxnRequest
+	running ids.Index // of the command
+	put     wire.PutRequest
+	delete  wire.DeleteRangeRequest
+	txn     wire.TxnRequest
 }
 
 // View is the state at one instant, after some command. It is immutable and for any goroutine.
@@ -64,12 +66,14 @@ type View struct {
 	Members    *member.View
 	Alarms     []wire.AlarmMember // ascending by member, then by type; not to be changed
 	Auth       *auth.View
+	V2         *v2store.View
 }
 
 // RetainedBytes is what the quota is compared with: revision keys and values of all records that are not removed yet, and
-// limits.QuotaCostLease for every lease, in bytes. It falls after a compaction, as Background goes on.
+// limits.QuotaCostLease for every lease, and the paths and values of the v2 tree, in bytes. It falls after a compaction, as
+// Background goes on.
 func (v *View) RetainedBytes() int64 {
-	return v.Stats().RetainedBytes + int64(v.Leases.Len())*limits.QuotaCostLease
+	return v.Stats().RetainedBytes + int64(v.Leases.Len())*limits.QuotaCostLease + v.V2.Bytes()
 }
 
 // Effects is what a batch caused besides results, for those who act on it. Slices are valid until the next Apply; what they
@@ -79,6 +83,7 @@ type Effects struct {
 	Leases    []LeaseChange      // in order
 	Changes   []member.Change    // of membership, in order
 	Auth      []AuthChange       // in order
+	V2        []*v2store.Event   // of the v2 tree, ascending by index
 	Alarms    bool               // alarms were raised or cleared
 	Members   bool               // members, their attributes, the cluster version or the downgrade changed
 	Compacted *Compaction        // the last compaction of the batch; nil when there was none
@@ -136,8 +141,10 @@ func (m *Machine) load() (err error) {
 	if m.alarms, err = openAlarms(m.engine); err != nil {
 		return err
 	}
-	m.auth, err = auth.Open(m.engine)
-	return err
+	if m.auth, err = auth.Open(m.engine); err != nil {
+		return err
+	}
+	return m.openV2()
 }
 
 // Applied is the mark up to which the state is complete.
@@ -153,6 +160,7 @@ func (m *Machine) publish() {
 	m.view.Store(&View{
 		View: m.keys.Publish(), Applied: m.mark.Index, Term: m.mark.Term,
 		Leases: m.leases.View(), Members: m.members.View(), Alarms: m.alarms.list, Auth: m.auth.Published(),
+		V2: m.v2.Publish(),
 	})
 }
 
@@ -210,7 +218,7 @@ func (m *Machine) run(c *command.Command, r *command.Result) {
 		return
 	}
 	kind := c.Kind.Row().Kind
-	m.running = c.Index
+	m.scratch.running = c.Index
 	if r.Err = m.denied(kind.Row()); r.Err == nil {
 		r.Err = m.permitted(c)
 	}
@@ -230,6 +238,7 @@ func (m *Machine) commit(mark storage.Mark) error {
 	}
 	m.batch.Reset()
 	m.mark = mark
+	m.effects.V2 = m.v2.Events()
 	if !canary.On(canary.ApplyLate) || mark.Index%3 != 0 {
 		m.publish()
 	}

@@ -57,7 +57,7 @@ func TestAlarmsDenyAsTheTableSays(t *testing.T) {
 		command.AuthUserGrantRole: "user grant root r", command.AuthUserRevokeRole: "user revoke root root",
 		command.AuthRoleAdd: "role add q", command.AuthRoleDelete: "role delete r", command.AuthRoleGrantPermission: "role grant r read k",
 		command.AuthRoleRevokePermission: "role revoke r a", command.Authenticate: "raw Empty", command.AuthStatus: "raw AuthStatus",
-		command.AuthUserGet: "user get root", command.AuthUserList: "user list", command.AuthRoleGet: "role get r", command.AuthRoleList: "raw AuthRoleList",
+		command.AuthUserGet: "user get root", command.AuthUserList: "user list", command.AuthRoleGet: "role get r", command.AuthRoleList: "raw AuthRoleList", command.V2: "v2 PUT /1/a b",
 	}
 	for _, row := range command.Table() {
 		if row.Kind == command.Unknown {

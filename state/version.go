@@ -2,6 +2,7 @@ package state
 
 import (
 	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/v2store"
 	"quorate.dev/quorate/wire"
 )
 
@@ -10,7 +11,7 @@ func clusterVersion(m *Machine, body []byte, _ *command.Result) error {
 	if err := decode(command.ClusterVersion, &req, body); err != nil {
 		return err
 	}
-	return m.membersChanged(m.members.SetVersion(m.batch, req.Ver))
+	return m.membersChanged(v2store.VersionSet, m.members.SetVersion(m.batch, req.Ver))
 }
 
 func downgradeInfo(m *Machine, body []byte, _ *command.Result) error {
@@ -18,5 +19,5 @@ func downgradeInfo(m *Machine, body []byte, _ *command.Result) error {
 	if err := decode(command.DowngradeInfo, &req, body); err != nil {
 		return err
 	}
-	return m.membersChanged(m.members.SetDowngrade(m.batch, req.Enabled, req.Ver))
+	return m.membersChanged(0, m.members.SetDowngrade(m.batch, req.Enabled, req.Ver))
 }
