@@ -148,7 +148,8 @@ type changing struct {
 	// While this member leads: raft takes no change before it has applied up to here. Not known yet while open is set.
 	changeAfter uint64
 	open        bool
-	behind      int // messages for the applier that wait until the log has synced
+	behind      int  // messages for the applier that wait until the log has synced
+	parting     bool // this member was removed; see reconfigure
 	parking
 }
 
@@ -187,6 +188,9 @@ func (l *loop) holdForwarded(m *raftpb.Message) bool {
 
 // proposeChanges gives raft the changes that are held, one after the other.
 func (l *loop) proposeChanges() {
+	if l.parting { // what others asked for while this member led and belonged: see reconfigure
+		l.changes = nil
+	}
 	oldest := l.h.gauges.now.Load() - int64(l.h.cfg.Timing.RequestTimeout())
 	for len(l.changes) > 0 {
 		c := l.changes[0]
@@ -214,6 +218,36 @@ func (l *loop) stepChange(c *heldChange) bool {
 	}
 	l.open = leads
 	return !leads || m.GetEntries()[0].GetType() == raftpb.EntryConfChange
+}
+
+// reconfigure has raft act on a change of members that was applied, and reports whether it removes this member.
+//
+// Its own removal a member keeps from raft: for as long as it still runs it votes, and stands for election, as a member that has not
+// heard of the removal does. Of two voters the one that stays may have lost power before it knew that the removal is committed,
+// and the tail of its log with it. Then it needs the vote of the other one, whose longer log forbids that; so the other one leads
+// once more and tells it. This is safe as it is safe that members apply a change at different times: majorities of two groups that are one change
+// apart have a member in common, besides the one that goes. The next change is appended by leaders only that have applied this one, and
+// who has applied it sends this member nothing more; so when the next one is committed, its majority has what this member's log
+// lacks. For that this member must propose no change itself; it takes no proposals at all.
+func (l *loop) reconfigure(change raftpb.ConfChangeI) (removed bool) {
+	if l.parting {
+		return false
+	}
+	if l.expels(change) {
+		l.parting = true
+		return true
+	}
+	l.conf = l.rn.ApplyConfChange(change)
+	l.publish()
+	return false
+}
+
+// expels reports whether a change removes this member from the group.
+func (l *loop) expels(change raftpb.ConfChangeI) bool {
+	member := slices.Contains(l.conf.GetVoters(), *l.self) || slices.Contains(l.conf.GetLearners(), *l.self)
+	return member && slices.ContainsFunc(change.AsV2().GetChanges(), func(c *raftpb.ConfChangeSingle) bool {
+		return c.GetType() == raftpb.ConfChangeRemoveNode && c.GetNodeId() == *l.self
+	})
 }
 
 // giveDurable has committed entries applied, a change of members only when this member will know even after a loss of power that it is

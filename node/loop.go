@@ -3,7 +3,6 @@ package node
 import (
 	"crypto/rand"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -201,10 +200,7 @@ func (l *loop) handle(e event) {
 	l.written += uint64(e.appended)
 	removed := false
 	if e.change != nil {
-		before := l.belongs()
-		l.conf = l.rn.ApplyConfChange(e.change)
-		removed = before && !l.belongs()
-		l.publish()
+		removed = l.reconfigure(e.change)
 	}
 	for _, m := range e.messages {
 		if m.GetTo() == raft.LocalApplyThread {
@@ -233,12 +229,9 @@ func (l *loop) handle(e event) {
 	if removed { // it hears of no result any more: whoever waits for one had better ask another member
 		l.h.proposals.close(fault.Stopped)
 		l.h.refuseAll()
+		l.parked, l.parkedBytes = nil, 0
+		l.giveUp(removedSelf, 0)
 	}
-}
-
-// belongs reports whether this member is a voter or a learner of the group.
-func (l *loop) belongs() bool {
-	return slices.Contains(l.conf.GetVoters(), *l.self) || slices.Contains(l.conf.GetLearners(), *l.self)
 }
 
 // tick advances raft's time and looks after everything that depends on time. The baton is held.

@@ -27,6 +27,9 @@ func (l *loop) stepRemote(m *raftpb.Message) {
 		_ = l.rn.Step(m)
 		return
 	}
+	if l.parting { // its group is that of before its removal: nothing may be built on it
+		return
+	}
 	if l.outdated(m) { // whoever proposed it does so again when the next leader has begun
 		return
 	}

@@ -29,6 +29,9 @@ const (
 // fencedData is why a leader hands over that is fenced.
 const fencedData = "its data differs from that of the others"
 
+// removedSelf is why a leader hands over that has heard of its removal.
+const removedSelf = "its removal"
+
 // Fence says whether this member's data is not to be trusted. As long as it is not, this member votes and keeps the log, but does
 // not lead: a leader that learns it hands over. The only voter leads all the same.
 func (h *Host) Fence(on bool) { h.gauges.fenced.Store(on) }
@@ -99,7 +102,10 @@ func (l *loop) watch() {
 	what := w.stall(l.stallTicks())
 	if what == "" {
 		l.recovered()
-		if l.h.gauges.fenced.Load() {
+		switch {
+		case l.parting:
+			l.giveUp(removedSelf, 0)
+		case l.h.gauges.fenced.Load():
 			l.giveUp(fencedData, 0)
 		}
 		return

@@ -280,21 +280,31 @@ func TestLateAnswerToARead(t *testing.T) {
 	require.NoError(t, <-got)
 }
 
-// TestFirstElectionComesEarly starts members that are connected from the first moment. They elect before an election timeout
-// has passed; without the advance they cannot.
+// TestFirstElectionComesEarly starts members that are connected from the first moment. They campaign before an election
+// timeout has passed, which without the advance they never do. The timeouts are drawn, so a group may be unlucky, twenty in a
+// row are not. Who wins is not asked: candidates of the same tick can split the votes.
 func TestFirstElectionComesEarly(t *testing.T) {
-	for _, early := range []bool{true, false} {
+	campaigns := func(early bool) (after time.Duration) {
 		n := &network{members: map[ids.MemberID]*node.Host{}, cut: map[ids.MemberID]bool{}}
+		heard := false
+		n.heard = func(m *raftpb.Message) { heard = heard || m.GetType() == raftpb.MsgPreVote }
 		all := n.found(t, func(_ *network, _ ids.MemberID, c *node.Config) { c.Raft.Advance = early })
-		n.tickAll(t, all, func() bool { return leaderOf(all...) != nil })
-		took := all[0].clock.Now().Sub(epoch)
-		if !early {
-			require.GreaterOrEqual(t, took, timing.Election())
-			continue
-		}
-		// The timeout is drawn from one to two election timeouts, of which all but two ticks of one are passed over.
-		require.Less(t, took, 2*timing.Election()-time.Duration(timing.ElectionTicks-4)*timing.Tick)
+		n.tickAll(t, all, func() bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return heard
+		})
+		return all[0].clock.Now().Sub(epoch)
 	}
+	require.GreaterOrEqual(t, campaigns(false), timing.Election())
+	took := make([]time.Duration, 0, 20)
+	for range cap(took) {
+		took = append(took, campaigns(true))
+		if took[len(took)-1] < timing.Election() {
+			return
+		}
+	}
+	require.Fail(t, "no group campaigned before an election timeout", "they took %v", took)
 }
 
 // TestRetentionForOthers lets go of applied entries by the numbers given.
