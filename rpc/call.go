@@ -117,6 +117,9 @@ func (k *Call) ReplyStream(size int, next func(dst []byte) (out []byte, more boo
 	c := k.c
 	c.mu.Lock()
 	if k.answer() {
+		if w, ok := k.witness.(StreamWitness); ok {
+			w.Streaming(size)
+		}
 		c.w.appendHeaders(&k.exchange)
 		c.w.enqueue(&k.exchange, appendPrefix(make([]byte, 0, prefixBytes), size), ownerOther)
 		k.out.next, k.out.left = next, size

@@ -228,7 +228,7 @@ func TestDeadline(t *testing.T) {
 		})
 	})
 	c := s.connect(t)
-	timeout := hpack.HeaderField{Name: "grpc-timeout", Value: "20m"}
+	timeout := hpack.HeaderField{Name: "grpc-timeout", Value: "900m"}
 	c.request(1, "/t.T/Park", false, timeout)
 	c.must(c.fr.WriteData(1, true, message(nil)))
 	c.request(3, "/t.T/Park", false, hpack.HeaderField{Name: "grpc-timeout", Value: "1H"})
@@ -502,7 +502,7 @@ func TestConcurrent(t *testing.T) {
 						}
 						continue
 					}
-					short, cancel := context.WithTimeout(ctx, time.Duration(1+g*i)*time.Second)
+					short, cancel := context.WithTimeout(ctx, time.Duration(30+g*i)*time.Second)
 					if got, err := call(short, cc, "/t.T/Echo", msg); err != nil || len(got) != len(msg) {
 						t.Error(err, len(got))
 					}
@@ -565,7 +565,7 @@ func TestShutdownCut(t *testing.T) {
 
 // TestAge drains a connection that is too old, and serves the client on a new one.
 func TestAge(t *testing.T) {
-	s := start(t, rpc.Config{ConnectionAgeMax: 50 * time.Millisecond, ConnectionAgeGrace: 50 * time.Millisecond}, (&parked{}).register)
+	s := start(t, rpc.Config{ConnectionAgeMax: 2 * time.Second, ConnectionAgeGrace: 50 * time.Millisecond}, (&parked{}).register)
 	c := s.connect(t)
 	c.request(1, "/t.T/Park", false)
 	c.expectGoAway(http2.ErrCodeNo)
@@ -576,10 +576,9 @@ func TestAge(t *testing.T) {
 
 // TestKeepalive pings a silent client, and closes when that does not answer.
 func TestKeepalive(t *testing.T) {
-	s := start(t, rpc.Config{KeepaliveInterval: 30 * time.Millisecond, KeepaliveTimeout: 60 * time.Millisecond}, nil)
-	c := s.connect(t)
+	c := start(t, rpc.Config{KeepaliveInterval: 30 * time.Millisecond, KeepaliveTimeout: 60 * time.Millisecond}, nil).connect(t)
 	c.expectGoAway(http2.ErrCodeNo)
-	c = s.connect(t)
+	c = start(t, rpc.Config{KeepaliveInterval: 30 * time.Millisecond, KeepaliveTimeout: time.Minute}, nil).connect(t)
 	for pings := 0; pings < 5; {
 		f, err := c.fr.ReadFrame()
 		c.must(err)

@@ -11,13 +11,16 @@ import (
 // clients, so that what was accepted gets done.
 type crowd struct {
 	until atomic.Int64 // when it is over, unix nanoseconds
+	span  time.Duration
 	turns chan struct{}
 }
 
-func (w *crowd) init() { w.turns = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)) }
+func (w *crowd) init() {
+	w.span, w.turns = crowdTime, make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+}
 
 // refused notes a refusal.
-func (w *crowd) refused(now time.Time) { w.until.Store(now.Add(crowdTime).UnixNano()) }
+func (w *crowd) refused(now time.Time) { w.until.Store(now.Add(w.span).UnixNano()) }
 
 // enter waits for a turn if it is crowded; entered says that the caller has one to leave.
 func (w *crowd) enter(now time.Time) (entered bool) {

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"quorate.dev/quorate/rpc"
 )
@@ -16,6 +17,7 @@ func TestRefusalsTakeTurns(t *testing.T) {
 	var active, most atomic.Int64
 	var crowded atomic.Bool
 	s := start(t, rpc.Config{}, func(s *rpc.Server) {
+		s.CrowdFor(time.Hour) // however long the clients take between two requests
 		s.Unary("/t.T/Busy", func(c *rpc.Call, _ []byte) {
 			n := active.Add(1)
 			for range 5 {

@@ -52,6 +52,13 @@ type Witness interface {
 	Ended(st *Status, took time.Duration)
 }
 
+// StreamWitness is a Witness that also hears of answers by ReplyStream.
+type StreamWitness interface {
+	Witness
+	// Streaming gets the size of the message in bytes before any of it is made.
+	Streaming(size int)
+}
+
 // inflow is the receiving half.
 type inflow struct {
 	window   int   // bytes the peer may still send
@@ -142,8 +149,19 @@ func (x *exchange) Witness() Witness {
 	return x.witness
 }
 
+// Passing is a net.Conn over which another part of this process passes on requests of its own clients.
+type Passing interface {
+	// Client returns the address of the client whose request has this metadata.
+	Client(metadata func(key string) string) net.Addr
+}
+
 // Peer returns the client's address.
-func (x *exchange) Peer() net.Addr { return x.c.nc.RemoteAddr() }
+func (x *exchange) Peer() net.Addr {
+	if p, ok := x.c.nc.(Passing); ok {
+		return p.Client(x.Metadata)
+	}
+	return x.c.nc.RemoteAddr()
+}
 
 // TLS returns the state of the connection's handshake, nil without TLS.
 func (x *exchange) TLS() *tls.ConnectionState { return x.c.tls }

@@ -39,7 +39,7 @@ func TestH2Spec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &config.Config{Host: host, Port: n, Path: "/", Timeout: 2 * time.Second, MaxHeaderLen: 4000, Strict: true}
+	c := &config.Config{Host: host, Port: n, Path: "/", Timeout: 20 * time.Second, MaxHeaderLen: 4000, Strict: true}
 	for _, g := range []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()} {
 		g.Test(c)
 		if g.PassedCount == 0 {

@@ -123,7 +123,8 @@ func (w *web) request() (*http.Request, error) {
 		r.Body, r.ContentLength = http.NoBody, 0
 	}
 	w.c.mu.Unlock()
-	return r.WithContext(w.Context()), nil
+	// As net/http tells its handlers.
+	return r.WithContext(context.WithValue(w.Context(), http.LocalAddrContextKey, w.c.nc.LocalAddr())), nil
 }
 
 // webBody is the body of a request.

@@ -188,25 +188,21 @@ func (c *rawClient) alive(id uint32) {
 	c.must(c.fr.WriteWindowUpdate(0, 10))
 }
 
-// flood calls send until it fails or n calls are done, while the answers are read and dropped, and returns the last
-// GOAWAY's code and text. Writing to a connection that the server has closed fails sooner or later.
-func (c *rawClient) flood(n int, send func(i int) error) (code http2.ErrCode, debug string) {
+// flood calls send until it fails or n calls are done, while the answers are read and dropped, and returns the last GOAWAY that
+// arrived, nil for none. Writing to a connection that the server has closed fails sooner or later.
+func (c *rawClient) flood(n int, send func(i int) error) *http2.GoAwayFrame {
 	c.t.Helper()
-	type farewell struct {
-		code  http2.ErrCode
-		debug string
-	}
-	end := make(chan farewell, 1)
+	end := make(chan *http2.GoAwayFrame, 1)
 	go func() {
-		var g farewell
+		var last *http2.GoAwayFrame
 		for {
 			f, err := c.fr.ReadFrame()
 			if err != nil {
-				end <- g
+				end <- last
 				return
 			}
 			if f, ok := f.(*http2.GoAwayFrame); ok {
-				g = farewell{f.ErrCode, string(f.DebugData())}
+				last = &http2.GoAwayFrame{LastStreamID: f.LastStreamID, ErrCode: f.ErrCode}
 			}
 		}
 	}()
@@ -215,8 +211,7 @@ func (c *rawClient) flood(n int, send func(i int) error) (code http2.ErrCode, de
 			break
 		}
 	}
-	g := <-end
-	return g.code, g.debug
+	return <-end
 }
 
 // heap is the live heap after a collection, bytes.

@@ -245,6 +245,16 @@ func (s *Stream) Flush() {
 	s.c.unlockAndKick()
 }
 
+// Abort ends the stream with st, which Recv and Send return from then on. What the outbox holds is dropped. It is for whoever
+// finds, other than the handler, that the stream cannot go on; it does not wait for the handler.
+func (s *Stream) Abort(st *Status) {
+	s.c.mu.Lock()
+	s.abort(st)
+	signal(s.readable)
+	signal(s.writable)
+	s.c.unlockAndKick()
+}
+
 func (s *Stream) observeSent() {
 	if o := s.c.srv.cfg.Observer; o != nil {
 		o.MessageSent(s.req.path)

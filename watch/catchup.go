@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"fmt"
 
 	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/ids"
@@ -215,8 +216,8 @@ func (c *worker) settle() {
 	switch {
 	case w.state != stateWorking:
 		return // the stream was closed
-	case w.drop:
-		h.confirmCancel(w)
+	case w.drop != nil:
+		h.confirmCancel(w, *w.drop)
 		return
 	case t.err != nil:
 		h.abandon(w, t.err)
@@ -235,7 +236,8 @@ func (c *worker) settle() {
 	}
 }
 
-// abandon cancels a watcher that cannot be served.
+// abandon cancels a watcher whose events are compacted. When it cannot be served because the store cannot be read, the stream
+// ends instead: a client takes a cancelled watch for lost, and one whose stream broke goes on where it was, at a member that can.
 func (h *Hub) abandon(w *watcher, err error) {
 	s := w.stream
 	h.retire(w)
@@ -243,8 +245,7 @@ func (h *Hub) abandon(w *watcher, err error) {
 	if errors.Is(err, fault.Compacted) {
 		s.cancelCompacted(w.id, h.cfg.View().Compacted())
 	} else {
-		r := h.cancelResponse(w, err)
-		s.offer(&r)
+		s.sink.Fail(fmt.Errorf("%w: %w", fault.StoreUnreadable, err))
 	}
 	h.payProgress(s)
 }

@@ -143,6 +143,7 @@ func (s *orderSink) TrySend(head, body []byte) bool {
 }
 func (s *orderSink) Flush()                {}
 func (s *orderSink) NotifyWritable(func()) {}
+func (s *orderSink) Fail(err error)        { panic(err) }
 
 // TestDrivenHubNoticesRoom that a sink gets between the refusal of a message and the end of the turn it was part of.
 func TestDrivenHubNoticesRoom(t *testing.T) {

@@ -20,6 +20,7 @@ type deafSink struct {
 func (s *deafSink) TrySend(_, _ []byte) bool { s.asked.Add(1); return s.room.Add(-1) >= 0 }
 func (s *deafSink) Flush()                   {}
 func (s *deafSink) NotifyWritable(func())    {}
+func (s *deafSink) Fail(err error)           { panic(err) }
 
 // TestStoppedWatchersCostNothing has a thousand watchers on a hundred streams that stopped reading. Once a watcher was
 // refused nothing is tried for it again, neither by the hub nor by the catch-up workers.
@@ -83,6 +84,7 @@ func (s *countingSink) TrySend(_, body []byte) bool {
 }
 func (s *countingSink) Flush()                {}
 func (s *countingSink) NotifyWritable(func()) {}
+func (s *countingSink) Fail(err error)        { panic(err) }
 
 // fanout is a hub without a store behind it, watchers on one interval, and rounds of events for them.
 type fanout struct {

@@ -154,6 +154,7 @@ type fakeSink struct {
 	refused  bool
 	writable func()
 	broken   error
+	failed   error
 	sends    func(what string) // told of each message, with its bytes, and each refusal and flush; nil: nobody is
 }
 
@@ -184,6 +185,12 @@ func (s *fakeSink) TrySend(head, body []byte) bool {
 }
 
 func (s *fakeSink) NotifyWritable(fn func()) { s.writable = fn }
+
+func (s *fakeSink) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = err
+}
 
 // take removes up to n messages and, as rpc does, calls back when there is room again after a refusal.
 func (s *fakeSink) take(n int) []*pb.WatchResponse {

@@ -8,7 +8,7 @@ import (
 )
 
 // Guard says whether the client of a stream may watch some keys at this moment. It is asked with the hub locked, from any
-// goroutine, and must neither wait nor call the hub.
+// goroutine, and must neither wait nor call the hub. A watcher that it refuses is cancelled, so that it is asked no more.
 type Guard interface {
 	// Refusal is why the client may not watch the keys from key up to end, both as in a create request; "" when it may.
 	Refusal(key, end []byte) string
@@ -36,12 +36,15 @@ func (h *Hub) Recheck() {
 			continue
 		}
 		for _, w := range slices.SortedFunc(maps.Values(s.watchers), byID) {
-			switch {
-			case w.drop || s.refusal(w.span) == "":
+			if w.drop != nil {
+				continue
+			}
+			switch why := s.refusal(w.span); {
+			case why == "":
 			case w.state == stateWorking:
-				w.drop = true // as in Cancel
+				w.drop = &why // as in Cancel
 			default:
-				h.confirmCancel(w)
+				h.confirmCancel(w, why)
 			}
 		}
 	}
@@ -52,14 +55,7 @@ func (s *Stream) refusal(of span) string {
 	if s.guard == nil {
 		return ""
 	}
-	var end []byte
-	switch {
-	case of.open:
-		end = []byte{0}
-	case !of.single:
-		end = []byte(of.end)
-	}
-	return s.guard.Refusal([]byte(of.key), end)
+	return s.guard.Refusal([]byte(of.key), of.wireEnd())
 }
 
 // deniedBy adds what the guard says about a create request to what its caller says.

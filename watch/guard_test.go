@@ -50,7 +50,7 @@ func TestGuards(t *testing.T) {
 
 	g.refuse("a", "m", "not any more")
 	f.hub.Recheck()
-	if asked := strings.Join(g.asked, ", "); asked != `"k" "", "a" "m", "a" "m", "a" "\x00"` { // once more for the reason
+	if asked := strings.Join(g.asked, ", "); asked != `"k" "", "a" "m", "a" "\x00"` { // once each: what a guard records of a refusal is recorded once
 		t.Errorf("asked about %s", asked)
 	}
 	expect(t, sink, `id=1 rev=1 canceled "not any more"`)

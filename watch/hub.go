@@ -38,7 +38,7 @@ type Config struct {
 	Driven           bool               // no goroutine is started: the caller does their work with Step
 }
 
-// Sink is where a stream's responses go; *rpc.Stream is one.
+// Sink is where a stream's responses go; an *rpc.Stream is most of one.
 type Sink interface {
 	// TrySend queues one message, head and body; false when the outbox is full. It copies head. It may refer to body, which
 	// never changes and is given to many sinks.
@@ -47,6 +47,8 @@ type Sink interface {
 	Flush()
 	// NotifyWritable registers fn, called without locks after a TrySend that returned false once there is room again.
 	NotifyWritable(fn func())
+	// Fail ends the client's stream, so that it begins again, here or at another member. It must not call the hub.
+	Fail(err error)
 }
 
 // Hub owns the shared event log and all watchers. Publish is called by the apply goroutine alone; the rest is safe for

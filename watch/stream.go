@@ -188,18 +188,20 @@ func (s *Stream) Cancel(id int64) {
 	h.drain()
 	if w.state == stateWorking {
 		// The worker may be sending right now: it confirms when it is done, so that no event follows the confirmation.
-		w.drop = true
+		if w.drop == nil {
+			w.drop = new(string)
+		}
 		return
 	}
-	h.confirmCancel(w)
+	h.confirmCancel(w, "")
 }
 
-// confirmCancel retires w and tells the client, also why when the client may not watch those keys any more.
-func (h *Hub) confirmCancel(w *watcher) {
+// confirmCancel retires w and tells the client; why is "" unless the client may not watch those keys any more.
+func (h *Hub) confirmCancel(w *watcher, why string) {
 	s := w.stream
 	h.retire(w)
 	delete(s.watchers, w.id)
-	s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: w.id, Canceled: true, CancelReason: s.refusal(w.span)})
+	s.offer(&wire.WatchResponse{Header: h.header(h.log.last), WatchID: w.id, Canceled: true, CancelReason: why})
 	h.payProgress(s)
 }
 
@@ -297,11 +299,4 @@ func (s *Stream) writable() {
 		}
 	}
 	s.blocked = s.blocked[:0]
-}
-
-// cancelResponse is the message that ends a watcher for an unexpected reason, which the client is told.
-func (h *Hub) cancelResponse(w *watcher, err error) wire.WatchResponse {
-	return wire.WatchResponse{
-		Header: h.header(h.log.last), WatchID: w.id, Canceled: true, CancelReason: err.Error(),
-	}
 }

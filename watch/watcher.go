@@ -35,7 +35,7 @@ type watcher struct {
 	state state
 	next  ids.Revision // when not live: the first revision not yet sent; when live: earlier revisions do not concern it
 	quiet bool         // no event since the last periodic progress notification
-	drop  bool         // cancel was asked for while a worker had it
+	drop  *string      // cancelled while a worker had it, and why: "" when its client asked for that; nil: it was not
 	place int          // in its group, while live
 }
 
