@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 )
 
 // The layout of a bbolt file (go.etcd.io/bbolt, internal/common: page.go, meta.go, bucket.go). Numbers have the byte order
@@ -50,41 +49,12 @@ func (e *DamageError) Error() string {
 // valid until visit returns; its error ends the walk and is returned. What follows the pages, like the checksum of a saved
 // snapshot, is ignored. An unsound file gives a *DamageError, possibly after some pairs were visited.
 func Read(path string, visit func(bucket string, key, value []byte) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("etcddb: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("etcddb: %w", err)
-	}
-	return walk(path, f, info.Size(), visit)
-}
-
-func walk(path string, f io.ReaderAt, size int64, visit func(string, []byte, []byte) error) error {
-	r := &reader{path: path, file: f, size: size}
-	root, err := r.readMeta()
+	f, err := Open(path)
 	if err != nil {
 		return err
 	}
-	return r.tree(root, 0, func(e element) error {
-		if e.flags&elementIsBucket == 0 || len(e.value) < bucketHeaderSize {
-			return r.damaged(e.page, "top level key %q is not a bucket", e.key)
-		}
-		name := string(e.key)
-		pair := func(e element) error {
-			if e.flags&elementIsBucket != 0 {
-				return r.damaged(e.page, "bucket %q holds bucket %q, and etcd has no nested buckets", name, e.key)
-			}
-			return visit(name, e.key, e.value)
-		}
-		r.last = nil
-		if top := binary.LittleEndian.Uint64(e.value); top != 0 {
-			return r.tree(top, 0, pair)
-		}
-		return r.page(e.page, bytes.Clone(e.value[bucketHeaderSize:]), 0, pair) // a small bucket is inside the value
-	})
+	defer f.Close()
+	return f.Walk(Visitor{Pair: visit})
 }
 
 // reader walks over the pages of a file.
@@ -96,6 +66,8 @@ type reader struct {
 	pages    uint64   // number of pages in use
 	seen     []uint64 // bits of pages walked over: each belongs to one place
 	last     []byte   // key visited before, in the current bucket
+	walked   *int64   // bytes of the pages read
+	spare    [][]byte // pages to be used again
 }
 
 // element is one entry of a leaf page.
@@ -160,7 +132,8 @@ func (r *reader) tree(id uint64, depth int, visit func(element) error) error {
 	if depth > maxDepth {
 		return r.damaged(id, "a tree is higher than %d pages", maxDepth)
 	}
-	b := make([]byte, r.pageSize)
+	b := r.room()
+	defer func(b []byte) { r.spare = append(r.spare, b) }(b)
 	if err := r.read(b, id); err != nil {
 		return err
 	}
@@ -177,6 +150,7 @@ func (r *reader) tree(id uint64, depth int, visit func(element) error) error {
 		}
 		r.seen[covered/64] |= 1 << (covered % 64)
 	}
+	*r.walked += int64(more+1) * r.pageSize
 	if more > 0 {
 		b = make([]byte, int64(more+1)*r.pageSize)
 		if err := r.read(b, id); err != nil {
@@ -184,6 +158,16 @@ func (r *reader) tree(id uint64, depth int, visit func(element) error) error {
 		}
 	}
 	return r.page(id, b, depth, visit)
+}
+
+// room returns memory for a page.
+func (r *reader) room() []byte {
+	if n := len(r.spare); n > 0 {
+		b := r.spare[n-1]
+		r.spare = r.spare[:n-1]
+		return b
+	}
+	return make([]byte, r.pageSize)
 }
 
 func (r *reader) read(b []byte, id uint64) error {
