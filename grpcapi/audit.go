@@ -62,7 +62,11 @@ func (v *Services) attend(x exchange, msg []byte, stream bool) {
 
 // witnessOf is the witness of a call or stream, nil when it has none or is over.
 func witnessOf(x exchange) *witness {
-	w, _ := x.Witness().(*witness)
+	at := x.Witness()
+	if c, ok := at.(*counted); ok {
+		at = c.next
+	}
+	w, _ := at.(*witness)
 	return w
 }
 
@@ -165,6 +169,10 @@ func (w *witness) Replied(m rpc.Message) {
 func (w *witness) Ended(st *rpc.Status, took time.Duration) {
 	w.mu.Lock()
 	e := w.entry
+	if e == nil { // told before: whoever took its place came when the exchange was just over (see count)
+		w.mu.Unlock()
+		return
+	}
 	w.entry = nil
 	if w.stream && w.opened {
 		e.Event = audit.End

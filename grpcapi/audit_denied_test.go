@@ -131,6 +131,13 @@ func TestAuditWatchesDenied(t *testing.T) {
 	if got := file.awaitLines(t, n+3)[n+1:]; !slices.Contains(got, want) || !slices.Contains(got, revoked) {
 		t.Errorf("lines %s\nwant %s\nand  %s", strings.Join(got, "\n"), want, revoked)
 	}
+	if _, err := pb.NewAuthClient(root.conn).UserGrantRole(t.Context(), &pb.AuthUserGrantRoleRequest{User: "reader", Role: "reader"}); err != nil {
+		t.Fatal(err)
+	}
+	granted := sorted(t, `{"event":"call","method":"/etcdserverpb.Auth/UserGrantRole","user":"root","identified":"token","decision":"allowed","code":"OK","revision":1,"target_user":"reader","target_role":"reader"}`)
+	if got := file.awaitLines(t, n+4)[n+3:]; !slices.Equal(got, []string{granted}) {
+		t.Errorf("after one line each, lines %s\nwant %s", strings.Join(got, "\n"), granted)
+	}
 }
 
 // TestAuditKnowsAllMethods: a method without a row would be recorded without what it is about.

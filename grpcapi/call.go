@@ -61,6 +61,9 @@ func (v *Services) unary(s *rpc.Server, service, method string, h unaryHandler) 
 		if v.Audit != nil {
 			v.attend(c, msg, false)
 		}
+		if weight := v.Desk.Sample(); weight > 0 {
+			v.count(c, d, msg, weight)
+		}
 		if d.method == 0 {
 			c.Fail(statusOf(errNoRow))
 			return
@@ -91,6 +94,9 @@ func (v *Services) stream(s *rpc.Server, service, method string, h streamHandler
 	s.Stream(d.path, func(st *rpc.Stream) *rpc.Status {
 		if v.Audit != nil {
 			v.attend(st, nil, true)
+		}
+		if weight := v.Desk.Sample(); weight > 0 {
+			v.count(st, d, nil, weight)
 		}
 		if d.method == 0 {
 			return statusOf(errNoRow)

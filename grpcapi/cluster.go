@@ -70,6 +70,17 @@ func (v *Services) handleMemberAdd(c *rpc.Call, who asker, req *etcdserverpb.Mem
 	}})
 }
 
+// CheckChange is what is asked of a change of members before it is proposed, for callers who propose it themselves.
+func (v *Services) CheckChange(c member.Change) error {
+	switch c.Kind {
+	case member.Added:
+		return v.mayAdd(c.Member.IsLearner)
+	case member.Removed:
+		return v.mayRemove(c.Member.ID)
+	}
+	return nil
+}
+
 // mayAdd is the strict check: one more member must not put the quorum at risk.
 func (v *Services) mayAdd(learner bool) error {
 	if !v.Settings.StrictReconfig {

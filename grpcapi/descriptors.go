@@ -20,6 +20,9 @@ import (
 // descriptors resolves everything that reflection can be asked for.
 func descriptors() resolver { return ownFiles() }
 
+// Files finds the descriptors of all services of this package, for those who read or write messages without their Go types.
+func Files() protodesc.Resolver { return descriptors() }
+
 // resolver looks in our own files first, then in the global registry.
 type resolver struct{ own *protoregistry.Files }
 

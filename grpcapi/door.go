@@ -95,6 +95,9 @@ func (d *door) prove(view *state.View, c authn.Caller) (who asker, wait ids.Inde
 	if d.services.Audit != nil {
 		identified(c, view, who.id)
 	}
+	if d.services.Desk.Looking() {
+		countedFor(c, who.id.User)
+	}
 	return who, wait
 }
 

@@ -59,7 +59,11 @@ func alarmProto(a wire.AlarmMember) *etcdserverpb.AlarmMember {
 
 // alarmText is how Status words an alarm, which is how etcd's message type prints itself.
 func alarmText(a wire.AlarmMember) string {
-	return "memberID:" + strconv.FormatUint(a.MemberID, 10) + " alarm:" + etcdserverpb.AlarmType(a.Alarm).String()
+	text := "alarm:" + etcdserverpb.AlarmType(a.Alarm).String()
+	if a.MemberID != 0 { // as protobuf prints: what is zero is not there
+		text = "memberID:" + strconv.FormatUint(a.MemberID, 10) + " " + text
+	}
+	return text
 }
 
 func (v *Services) handleStatus(c *rpc.Call, _ asker, _ *etcdserverpb.StatusRequest) {

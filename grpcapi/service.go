@@ -14,6 +14,7 @@ import (
 	"quorate.dev/quorate/authn"
 	"quorate.dev/quorate/command"
 	"quorate.dev/quorate/ids"
+	"quorate.dev/quorate/insight"
 	"quorate.dev/quorate/limits"
 	"quorate.dev/quorate/member"
 	"quorate.dev/quorate/mvcc"
@@ -99,7 +100,7 @@ type Settings struct {
 	TempDir         string        // where a snapshot is laid out before it is sent; "" is the system's
 }
 
-// Backend is everything the services stand on. All fields but Audit, Request and Random are required.
+// Backend is everything the services stand on. All fields but Audit, Desk, Request and Random are required.
 type Backend struct {
 	Keeper      *authn.Keeper   // who sends a request
 	Verifier    *authn.Verifier // passwords
@@ -112,7 +113,8 @@ type Backend struct {
 	Compactions Compactions
 	Members     Membership
 	Settings    Settings
-	Audit       *audit.Log // who asks for what is told there; nil tells nobody
+	Audit       *audit.Log    // who asks for what is told there; nil tells nobody
+	Desk        *insight.Desk // counts calls while somebody looks; nil never does
 	// Request counts a call or stream and the API version that its client sent; nil counts nothing.
 	Request func(stream bool, version string)
 	// Random gives the ids of leases that the client did not choose; nil takes the system's source.

@@ -26,6 +26,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"quorate.dev/quorate/fault"
+	"quorate.dev/quorate/grpcapi"
+	"quorate.dev/quorate/wire"
 )
 
 // rawCodec sends and receives bytes as they are.
@@ -198,6 +200,9 @@ func TestMaintenance(t *testing.T) {
 	st, err = m.Status(t.Context(), &pb.StatusRequest{})
 	if err != nil || !slices.Equal(st.Errors, []string{"etcdserver: no leader", "memberID:10 alarm:NOSPACE"}) {
 		t.Fatalf("%q %v", st.GetErrors(), err)
+	}
+	if text := grpcapi.AlarmText(wire.AlarmMember{Alarm: wire.AlarmNoSpace}); text != "alarm:NOSPACE" { // a member that is not named
+		t.Fatal(text)
 	}
 	_, err = m.MoveLeader(t.Context(), &pb.MoveLeaderRequest{TargetID: uint64(memberID)})
 	failsAs(t, err, fault.NotLeader)

@@ -56,6 +56,9 @@ func (w patience) wait(ctx context.Context) (outcome, error) {
 	}
 }
 
+// CheckQuota refuses what would cost that many bytes more than the quota has, with fault.NoSpace, and sees to the alarm.
+func (v *Services) CheckQuota(ctx context.Context, cost int64) error { return v.checkFull(ctx, cost) }
+
 // checkFull is admit for callers that wait.
 func (v *Services) checkFull(ctx context.Context, cost int64) error {
 	full, raise := v.full(cost)
@@ -235,10 +238,13 @@ const tapMessages = 16
 type tap struct {
 	in     chan []byte
 	full   chan struct{} // capacity 1: a response was turned away
+	failed chan error    // capacity 1: why the watch cannot go on
 	notify func()
 }
 
-func newTap() *tap { return &tap{in: make(chan []byte, tapMessages), full: make(chan struct{}, 1)} }
+func newTap() *tap {
+	return &tap{in: make(chan []byte, tapMessages), full: make(chan struct{}, 1), failed: make(chan error, 1)}
+}
 
 // Flush does nothing: what is queued has arrived.
 func (t *tap) Flush() {}
@@ -260,6 +266,14 @@ func (t *tap) TrySend(head, body []byte) bool {
 // NotifyWritable keeps the function that says there is room again. It is called before any TrySend.
 func (t *tap) NotifyWritable(fn func()) { t.notify = fn }
 
+// Fail ends the watch.
+func (t *tap) Fail(err error) {
+	select {
+	case t.failed <- err:
+	default:
+	}
+}
+
 // next waits for a response. When one was turned away, it takes what is queued first and then asks for the rest.
 func (t *tap) next(ctx context.Context) (*wire.WatchResponse, error) {
 	for {
@@ -273,6 +287,8 @@ func (t *tap) next(ctx context.Context) (*wire.WatchResponse, error) {
 			return decodeResponse(msg), nil
 		case <-t.full:
 			t.notify()
+		case err := <-t.failed:
+			return nil, err
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -21,7 +21,7 @@ func (v *Services) registerWatch(s *rpc.Server) {
 // the stream goes on until it is cancelled, as etcd's does.
 func (v *Services) handleWatch(st *rpc.Stream, d *door) *rpc.Status {
 	g := &guard{door: d, seen: witnessOf(st)}
-	hs := v.Hub.OpenGuarded(st, g)
+	hs := v.Hub.OpenGuarded(watchSink{st}, g)
 	defer hs.Close()
 	// Closing at once when the client goes, and not when the next request would have come, also frees a Create that waits
 	// for room.
@@ -52,6 +52,12 @@ func (v *Services) handleWatch(st *rpc.Stream, d *door) *rpc.Status {
 		}
 	}
 }
+
+// watchSink is a client's stream as the hub writes to it.
+type watchSink struct{ *rpc.Stream }
+
+// Fail implements watch.Sink.
+func (s watchSink) Fail(err error) { s.Abort(statusOf(err)) }
 
 // guard decides about the watches of one stream, when they are made and whenever users or roles change.
 type guard struct {

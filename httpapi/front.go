@@ -15,6 +15,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -57,10 +58,18 @@ type Config struct {
 	CORS     []string              // allowed origins, empty or "*" for all
 	Hosts    []string              // allowed Host names of requests without TLS, empty or "*" for all
 	Pprof    bool                  // serve /debug/pprof/ and /debug/flight
-	Gateway  http.Handler          // serves /v3/; nil answers 501
+	Gateway  http.Handler          // serves /v3/; nil for 404
+	UI       http.Handler          // serves /ui and what is below it; nil for nothing there
 	Vars     map[string]func() any // added to /debug/vars
 	Args     []string              // the command line as /debug shows it, without secrets
 	Logger   *zap.Logger
+
+	// RefuseNames says whether a request to the gateway is refused when its client's certificate has a name, which would not
+	// count; nil for never.
+	RefuseNames func() bool
+
+	// Own are handlers that authorise for themselves, by the pattern that they serve: /quorate/ and /v2/.
+	Own map[string]http.Handler
 
 	// Warnings are what an operator has to do soon; nil for nothing ever.
 	Warnings func() []string
@@ -91,12 +100,19 @@ func New(cfg Config) *Front {
 		f.routePprof(client)
 		routeFlight(client)
 	}
-	gateway := cfg.Gateway
-	if gateway == nil {
-		gateway = http.HandlerFunc(noGateway)
+	if cfg.Gateway != nil {
+		client.Handle(gatewayPath, cfg.Gateway)
 	}
-	client.Handle("/v3/", gateway)
-	f.client = f.access(client)
+	if cfg.UI != nil {
+		client.Handle("/ui", cfg.UI)
+		client.Handle("/ui/", cfg.UI)
+	}
+	for pattern, h := range cfg.Own {
+		if pattern != v2Path {
+			client.Handle(pattern, h)
+		}
+	}
+	f.client = f.access(f.v2(client))
 
 	peer := http.NewServeMux()
 	peer.HandleFunc("/version", f.serveVersion)
@@ -131,11 +147,26 @@ func (f *Front) routePprof(mux *http.ServeMux) {
 	}
 }
 
+// v2 passes on what is of the v2 API before the router sees it, which would clean paths in another way than etcd does.
+func (f *Front) v2(next http.Handler) http.Handler {
+	v2 := f.cfg.Own[v2Path]
+	if v2 == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, v2Path) {
+			v2.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // access checks the Host of requests without TLS, which stops DNS rebinding, and answers CORS.
 func (f *Front) access(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/v3beta/") {
-			r.URL.Path = "/v3/" + strings.TrimPrefix(r.URL.Path, "/v3beta/")
+			r.URL.Path = gatewayPath + strings.TrimPrefix(r.URL.Path, "/v3beta/")
 		}
 		if host := hostname(r.Host); r.TLS == nil && !allowed(f.cfg.Hosts, host) {
 			f.cfg.Logger.Warn("rejecting HTTP request to prevent DNS rebinding attacks", zap.String("host", host))
@@ -143,6 +174,10 @@ func (f *Front) access(next http.Handler) http.Handler {
 				"Ask for one of its own names, or add this one: --host-whitelist %q.\n"+
 				"The list protects browsers on the server's network from DNS rebinding; requests over TLS are not checked.", host, host),
 				http.StatusMisdirectedRequest)
+			return
+		}
+		if f.named(r) {
+			http.Error(w, "CommonName of client sending a request against gateway will be ignored and not used as expected", http.StatusBadRequest)
 			return
 		}
 		if origin := r.Header.Get("Origin"); allowed(f.cfg.CORS, anyone) {
@@ -155,6 +190,22 @@ func (f *Front) access(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
+	})
+}
+
+// What the paths of the gateway and of the v2 API begin with.
+const (
+	gatewayPath = "/v3/"
+	v2Path      = "/v2/"
+)
+
+// named reports whether a request to the gateway comes under a name that will not count, since the gateway has no certificates.
+func (f *Front) named(r *http.Request) bool {
+	if r.TLS == nil || f.cfg.Gateway == nil || f.cfg.RefuseNames == nil || !strings.HasPrefix(r.URL.Path, gatewayPath) || !f.cfg.RefuseNames() {
+		return false
+	}
+	return slices.ContainsFunc(r.TLS.VerifiedChains, func(chain []*x509.Certificate) bool {
+		return len(chain) > 0 && chain[0].Subject.CommonName != ""
 	})
 }
 
@@ -205,17 +256,6 @@ func (f *Front) serveVersion(w http.ResponseWriter, r *http.Request) {
 		Storage string `json:"storage"`
 		Own     string `json:"quorate"`
 	}{v.Etcd, cluster, v.Storage, v.Own})
-}
-
-// noGateway answers the paths of the JSON gateway while there is none, in the gateway's own form of errors.
-func noGateway(w http.ResponseWriter, _ *http.Request) {
-	const codeUnimplemented = 12
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusNotImplemented)
-	writeJSON(w, struct {
-		Code    int    `json:"code"`
-		Message string `json:"message"`
-	}{codeUnimplemented, "the JSON gateway is not supported yet: use a gRPC client, such as etcdctl, on this same address"})
 }
 
 // writeJSON writes values that always marshal. A client that went away is its own affair.

@@ -2,6 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"io"
 	"net/http"
@@ -52,7 +55,7 @@ func testMetrics() *Metrics {
 }
 
 // TestFront runs the scenarios of testdata: "request" with the member's state, settings (cors, hosts, pprof, port) in its
-// arguments and METHOD PATH, then header lines, in its input; it prints status, telling headers and body.
+// arguments and METHOD PATH, then header lines, in its input, with the pseudo-header Certificate for the client's name; it prints status, telling headers and body.
 func TestFront(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -70,6 +73,12 @@ func TestFront(t *testing.T) {
 					cfg.Hosts = arg.Vals
 				case "pprof":
 					cfg.Pprof = true
+				case "gateway":
+					cfg.Gateway = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "gateway "+r.URL.Path) })
+				case "own":
+					cfg.Own = map[string]http.Handler{value: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "own "+r.URL.Path) })}
+				case "refuse-names":
+					cfg.RefuseNames = func() bool { return true }
 				case "port":
 					port = map[string]func(*Front) http.Handler{"monitor": (*Front).Monitor, "peer": (*Front).Peer}[value]
 				default:
@@ -89,9 +98,14 @@ func exchange(t *testing.T, h http.Handler, input string) string {
 	}
 	r := httptest.NewRequest(method, path, nil)
 	for _, line := range lines[1:] {
-		name, value, _ := strings.Cut(line, ": ")
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
 		if name == "Host" {
 			r.Host = value
+			continue
+		}
+		if name == "Certificate" {
+			r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: value}}}}}
 			continue
 		}
 		r.Header.Set(name, value)

@@ -50,6 +50,15 @@ func (h *Histogram) count() (n uint64) {
 	return n
 }
 
+// digest is a reading as Digest shows it.
+func (h *Histogram) digest() DigestTimes {
+	out := DigestTimes{Counts: make([]uint64, len(h.counts)), Sum: math.Float64frombits(h.sum.Load())}
+	for i := range h.counts {
+		out.Counts[i] = h.counts[i].Load()
+	}
+	return out
+}
+
 // metric is a reading. Observations that arrive meanwhile may be in the counts and not yet in the sum.
 func (h *Histogram) metric(desc *prometheus.Desc, labels ...string) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(h.bounds))

@@ -46,6 +46,7 @@ type Metrics struct {
 	Peers   *Peers
 
 	registry *prometheus.Registry
+	own      MetricsConfig // as given to NewMetrics
 }
 
 // NewMetrics makes the registry with everything a member shows from the start.
@@ -65,6 +66,7 @@ func NewMetrics(cfg MetricsConfig) *Metrics {
 		Save:     NewHistogram(0.01, 2, 17),
 		TTL:      NewHistogram(1, 2, 24),
 		Peers:    newPeers(),
+		own:      cfg,
 	}
 	m.RPC.attach(m)
 	m.registry.MustRegister(newSampler(cfg), m.RPC, m.Clients, m.Peers, &histograms{m: m})

@@ -25,12 +25,17 @@ type Peers struct {
 	RoundTrips, SnapshotsSent, SnapshotsReceived *Times
 }
 
+func newRoundTrips() *Histogram { return NewHistogram(0.0001, 2, 16) }
+
+// peerBounds are those of the round trips, of which there is none before there is another member.
+var peerBounds = newRoundTrips().bounds
+
 func newPeers() *Peers {
 	slow := func() *Histogram { return NewHistogram(0.1, 2, 10) }
 	return &Peers{
 		RoundTrips: &Times{
 			desc:  desc("etcd_network_peer_round_trip_time_seconds", "Time that a member took to answer a probe.", "To"),
-			fresh: func() *Histogram { return NewHistogram(0.0001, 2, 16) },
+			fresh: newRoundTrips,
 		},
 		SnapshotsSent:     &Times{desc: desc("etcd_network_snapshot_send_total_duration_seconds", "Time until a member had fetched a snapshot.", "To"), fresh: slow},
 		SnapshotsReceived: &Times{desc: desc("etcd_network_snapshot_receive_total_duration_seconds", "Time until a snapshot was whole and durable here.", "From"), fresh: slow},
