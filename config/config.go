@@ -41,6 +41,12 @@ const (
 	CompactionPeriodic  = "periodic"
 	CompactionRevision  = "revision"
 	MetricsExtensive    = "extensive"
+	UIAuto              = "auto"
+	UIOn                = "on"
+	UIOff               = "off"
+	V2Keep              = "keep"
+	V2Separate          = "separate"
+	V2Shared            = "shared"
 	LogDefault          = "default"
 	LogJournal          = "systemd/journal"
 	LogStderr           = "stderr"
@@ -169,6 +175,10 @@ type HTTP struct {
 	Hosts   []string // allowed Host headers; empty or "*" means all
 	Pprof   bool
 	Metrics string // "basic" or MetricsExtensive
+	UI      string // UIAuto, UIOn or UIOff
+	Gateway bool   // JSON over HTTP under /v3/
+	V2      bool   // the v2 API under /v2/
+	V2Mode  string // V2Keep, V2Separate or V2Shared
 }
 
 // Log holds the settings of the server's own log, and of the audit log.

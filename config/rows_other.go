@@ -6,6 +6,10 @@ func monitoringRows() []Setting {
 			at: func(c *Config) any { return &c.HTTP.Pprof }},
 		{Name: "metrics", Default: "basic", Help: "Detail of metrics: basic, or extensive with latency histograms per gRPC method.",
 			at: func(c *Config) any { return &c.HTTP.Metrics }},
+		{Name: "ui", Kind: Choice, Choices: []string{UIAuto, UIOn, UIOff}, Default: UIAuto,
+			Help: "Who gets the web page under /ui: auto, requests that arrive on a loopback address; on, all that reach a client address; off, nobody.",
+			More: "Not a setting of etcd. The page shows what its user may read and changes nothing; it needs the JSON gateway. docs/ui.md tells more.",
+			at:   func(c *Config) any { return &c.HTTP.UI }},
 		{Name: "listen-metrics-urls", Kind: URLs, Help: "Where to serve only /metrics, /health, /livez and /readyz.",
 			at: func(c *Config) any { return &c.Listen.Metrics }},
 	}

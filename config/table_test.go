@@ -55,8 +55,8 @@ self-signed-cert-validity snapshot snapshot-catchup-entries snapshot-count socke
 test.coverprofile test.outputdir tls-max-version tls-min-version trusted-ca-file unsafe-no-fsync v v2-deprecation version vv wal-dir
 warning-apply-duration warning-unary-request-duration watch-progress-notify-interval`
 
-// ownFlags are names that etcd does not have.
-const ownFlags = `audit-log audit-log-methods audit-log-rotation auto-promote`
+// ownFlags are names that etcd does not have, or not any more.
+const ownFlags = `audit-log audit-log-methods audit-log-rotation auto-promote enable-v2 ui v2-mode`
 
 func TestFlagNames(t *testing.T) {
 	want := map[string]bool{}

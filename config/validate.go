@@ -86,13 +86,17 @@ func (c *Config) initialFromName() string {
 
 // Validate checks every rule between settings and values, and refuses what is unsafe to ignore.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.checkLog, c.checkAudit, c.checkListen, c.checkAdvertised, c.checkBootstrap, c.checkTimes,
-		c.checkChoices, c.checkTLS, c.checkRefused} {
+	for _, check := range c.checks() {
 		if err := check(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// checks are the rules, each of which returns the first that is broken.
+func (c *Config) checks() []func() error {
+	return []func() error{c.checkLog, c.checkAudit, c.checkListen, c.checkAdvertised, c.checkBootstrap, c.checkTimes, c.checkChoices, c.checkTLS, c.checkRefused}
 }
 
 func (c *Config) checkListen() error {

@@ -10,11 +10,13 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"quorate.dev/quorate/internal/freeport"
 )
 
 // TestAuditLog: what clients asked for is in the file when the server has stopped, over a restart, and /metrics counts it.
 func TestAuditLog(t *testing.T) {
-	bin, dir, addr := buildQuorate(t), t.TempDir(), freeAddress(t)
+	bin, dir, addr := buildQuorate(t), t.TempDir(), freeport.Address(t)
 	file := filepath.Join(dir, "audit.log")
 	for _, key := range []string{"first", "second"} {
 		p := startProcess(t, bin, filepath.Join(dir, "data"), addr, "--audit-log="+file, `--audit-log-rotation={"maxsize": 1}`)

@@ -42,7 +42,7 @@ func openDataDir(m config.Member, logger *zap.Logger) (*dataDir, error) {
 	if err := makePrivate(path, logger); err != nil {
 		return nil, err
 	}
-	if err := refuseForeign(path); err != nil {
+	if err := refuseForeign(path, m.WALDir); err != nil {
 		return nil, err
 	}
 	d := &dataDir{path: path, store: filepath.Join(path, storeName), log: filepath.Join(path, logName), temp: filepath.Join(path, tempName)}
@@ -106,19 +106,6 @@ func makePrivate(path string, logger *zap.Logger) error {
 	if mode := info.Mode().Perm(); mode != 0o700 {
 		logger.Warn("directory exists with other permissions than recommended", zap.String("dir", path),
 			zap.String("permission", mode.String()), zap.String("recommended", "-rwx------"))
-	}
-	return nil
-}
-
-// refuseForeign refuses directories that belong to something else, so that two kinds of data never lie in one place.
-func refuseForeign(path string) error {
-	for _, name := range []string{"member", "proxy"} {
-		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
-			return fmt.Errorf("data directory %s holds data of etcd (%s%c), which this version cannot open: give another --data-dir; etcd's files were not touched",
-				path, name, filepath.Separator)
-		} else if !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("cannot look into data directory %s: %w", path, err)
-		}
 	}
 	return nil
 }

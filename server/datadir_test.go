@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -59,12 +60,29 @@ func TestForeignDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := openDataDir(config.Member{DataDir: path}, zap.NewNop())
-		if err == nil || !strings.Contains(err.Error(), "holds data of etcd") || !strings.Contains(err.Error(), path) {
+		says := "quorate migrate --data-dir " + path + " --to " + path + ".quorate" // without a db there are no data of the v3 API
+		if name == "proxy" {
+			says = "is that of a proxy of etcd"
+		}
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if entries, err := os.ReadDir(path); err != nil || len(entries) != 1 {
 			t.Errorf("%s: the directory was changed: %v %v", name, entries, err)
 		}
+	}
+}
+
+// TestForeignV3Directory checks that the command is named that takes etcd's data over.
+func TestForeignV3Directory(t *testing.T) {
+	path := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(path, "member", "snap"), 0o700), os.WriteFile(filepath.Join(path, "member", "snap", "db"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := openDataDir(config.Member{DataDir: path, WALDir: "/logs"}, zap.NewNop())
+	want := fmt.Sprintf("quorate import --from %s --data-dir %s.quorate --from-wal-dir /logs", path, path)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v does not name %s", err, want)
 	}
 }
 
@@ -149,6 +167,16 @@ func TestNotifyInit(t *testing.T) {
 	n, err := ln.Read(text)
 	if err != nil || string(text[:n]) != "READY=1" {
 		t.Errorf("%q %v", text[:n], err)
+	}
+	// A manager that does not read is told as much as its socket takes, and then given up.
+	told, err := true, error(nil)
+	for i := 0; err == nil; i++ {
+		if told, err = notifyInit("WATCHDOG=1"); i > 100_000 {
+			t.Fatal("a socket takes everything")
+		}
+	}
+	if told || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a manager that does not read: %t %v", told, err)
 	}
 	t.Setenv("NOTIFY_SOCKET", path+".none")
 	if _, err := notifyInit("READY=1"); err == nil {

@@ -18,6 +18,7 @@ import (
 
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/internal/clock"
+	"quorate.dev/quorate/internal/freeport"
 	"quorate.dev/quorate/wal"
 )
 
@@ -42,16 +43,11 @@ func (d dnsStub) LookupNetIP(context.Context, string, string) ([]netip.Addr, err
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 }
 
-// freePorts finds ports that nobody listens on.
+// freePorts chooses ports that nobody listens on.
 func freePorts(t *testing.T, n int) (out dnsStub) {
 	t.Helper()
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		out = append(out, l.Addr().(*net.TCPAddr).AddrPort().Port())
+		out = append(out, uint16(freeport.Port(t)))
 	}
 	return out
 }

@@ -25,7 +25,7 @@ func (s *Server) makeDuties() error {
 		Member: s.core.identity.member, Proposer: proposer{&s.core}, State: dutyState{s.core.machine},
 		Election: time.Duration(s.cfg.ElectionTicks()) * s.cfg.Heartbeat(), RequestTimeout: s.cfg.RequestTimeout(),
 		Compaction: compaction, Checkpoints: s.cfg.Gates.Enabled("LeaseCheckpoint"), QuotaBytes: s.quota(),
-		ClusterVersion: config.ClusterVersion, Logger: s.logger,
+		ClusterVersion: config.ClusterVersion, Logger: s.logger, V2: s.v2Duties(),
 	})
 	return nil
 }

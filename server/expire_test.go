@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"quorate.dev/quorate/command"
+	"quorate.dev/quorate/fault"
 	"quorate.dev/quorate/wire"
 )
 
@@ -29,22 +30,30 @@ func TestLeasesExpireUnderAuthentication(t *testing.T) {
 	require.NoError(t, err)
 	defer stopServer(t, s)
 
-	propose := func(kind command.Kind, m interface {
+	type message interface {
 		Size() int
 		Append([]byte) []byte
-	}) {
-		t.Helper()
+	}
+	try := func(kind command.Kind, m message) error {
 		done := make(resultOf, 1)
 		s.core.host.ProposeMessageAs(kind, m, "root", 1<<40, done)
-		r := <-done
-		require.NoError(t, r.Err, kind)
+		return (<-done).Err
+	}
+	propose := func(kind command.Kind, m message) {
+		t.Helper()
+		require.NoError(t, try(kind, m), kind)
 	}
 	propose(command.AuthUserAdd, &wire.AuthUserAddRequest{Name: "root"})
 	propose(command.AuthUserGrantRole, &wire.AuthNames{First: "root", Second: "root"})
 	propose(command.AuthEnable, &wire.AuthNames{})
-	propose(command.LeaseGrant, &wire.LeaseGrantRequest{ID: 7, TTL: 1})
 	propose(command.LeaseGrant, &wire.LeaseGrantRequest{ID: 8, TTL: 1})
-	propose(command.Put, &wire.PutRequest{Key: []byte("k"), Lease: 7})
+	for attached := false; !attached; { // a lease of so short a life may end before anything is attached to it
+		propose(command.LeaseGrant, &wire.LeaseGrantRequest{ID: 7, TTL: 1})
+		err := try(command.Put, &wire.PutRequest{Key: []byte("k"), Lease: 7})
+		if attached = err == nil; !attached {
+			require.ErrorIs(t, err, fault.LeaseNotFound)
+		}
+	}
 	require.True(t, s.core.machine.View().Auth.Enabled())
 	for s.core.machine.View().Leases.Len() > 0 {
 		require.NoError(t, ctx.Err(), "leases do not expire")

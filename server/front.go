@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
 
@@ -161,16 +162,25 @@ func (s *Server) newMetrics() *httpapi.Metrics {
 }
 
 func (s *Server) newFront() *httpapi.Front {
-	return httpapi.New(httpapi.Config{
+	set := httpapi.Config{
 		Member: condition{s}, Metrics: s.core.metrics, Timeout: s.cfg.RequestTimeout(),
 		Versions: httpapi.Versions{Etcd: config.EtcdVersion, Storage: config.StorageVersion, Own: config.Version},
 		CORS:     s.cfg.HTTP.CORS, Hosts: s.cfg.HTTP.Hosts, Pprof: s.cfg.HTTP.Pprof || s.cfg.Log.Level == "debug", Logger: s.logger, Warnings: s.certificateWarnings,
-		Args: config.MaskArgs(os.Args),
+		UI:   s.newUI(),
+		Args: config.MaskArgs(os.Args), Own: map[string]http.Handler{"/quorate/": s.insightHandler()},
 		Vars: map[string]func() any{
 			"raft.status":           func() any { return s.raftStatus() },
 			"file_descriptor_limit": func() any { _, limit := fileDescriptors(); return limit },
 		},
-	})
+		RefuseNames: func() bool { return s.cfg.TLS.Client.Auth && s.core.machine.View().Auth.Enabled() },
+	}
+	if s.gateway != nil {
+		set.Gateway = s.gateway
+	}
+	if s.cfg.HTTP.V2 {
+		set.Own["/v2/"] = s.newV2()
+	}
+	return httpapi.New(set)
 }
 
 // raftStatus is the variable raft.status of /debug/vars.

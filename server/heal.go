@@ -51,7 +51,7 @@ func Heal(m config.Member, logger *zap.Logger) (string, error) {
 	if !wal.Exists(vfs.Default, d.log) {
 		return "", fmt.Errorf("there is no log in %s: %s is not the data directory of a member (or its log is elsewhere: give --wal-dir)", d.log, d.path)
 	}
-	log, replay, err := openWhole(d)
+	log, replay, err := wal.OpenWhole(d.log, wal.Options{})
 	if err != nil {
 		return "", fmt.Errorf("the log must be whole, because it holds what this member has promised to others; remove this member from the cluster and add it anew: %w", err)
 	}
@@ -87,15 +87,6 @@ func storedPeers(d *dataDir, self ids.MemberID) (urls []string, err error) {
 		}
 	}
 	return urls, nil
-}
-
-// openWhole opens the log from its first entry on, whatever the store is like.
-func openWhole(d *dataDir) (*wal.Log, *wal.Replay, error) {
-	from, err := wal.Span(d.log, wal.Options{})
-	if err != nil {
-		return nil, nil, err
-	}
-	return wal.Open(d.log, wal.Options{}, from)
 }
 
 func (d *dataDir) readHealing() (*healing, error) {

@@ -31,7 +31,7 @@ func install(d *dataDir, m *snapshot.Manifest) error {
 func resetLog(d *dataDir, m *snapshot.Manifest) error {
 	log, replay, err := wal.Open(d.log, wal.Options{}, m.Index)
 	if err != nil { // it ends before the snapshot
-		if log, replay, err = openWhole(d); err != nil {
+		if log, replay, err = wal.OpenWhole(d.log, wal.Options{}); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,7 @@ import (
 type machine struct {
 	state    *state.Machine
 	hub      *watch.Hub
+	v2       v2Feed
 	duties   *leader.Duty
 	compacts *compactions
 	counts   *counts
@@ -46,6 +47,7 @@ func (m *machine) Apply(cmds []command.Command, results []command.Result) error 
 	}
 	m.clients.apply(m.state.View(), effects.Auth, m.hub)
 	m.hub.Publish(effects.Events)
+	m.v2.publish(m.state.View().V2, effects.V2)
 	m.duties.Apply(m.leaseChanges(effects.Leases))
 	m.noteMembers(effects.Changes)
 	if effects.Members {

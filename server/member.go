@@ -44,6 +44,7 @@ func (s *Server) startMember(context.Context) (err error) {
 		ProgressInterval: s.cfg.RPC.WatchProgress,
 	})
 	s.onStop("watches", func(context.Context) error { c.hub.Close(); return nil })
+	s.openV2()
 	if err := s.openIdentities(); err != nil {
 		return err
 	}
@@ -56,6 +57,7 @@ func (s *Server) startMember(context.Context) (err error) {
 	if err := s.startHost(); err != nil {
 		return err
 	}
+	s.startInsights()
 	c.duties.Start()
 	s.onStop("leader's duties", func(context.Context) error { c.duties.Stop(); return nil })
 	return nil
@@ -96,7 +98,7 @@ func (s *Server) startHost() (err error) {
 	}
 	c.host, err = node.Start(node.Config{
 		Member: c.identity.member, Log: c.log, HardState: c.past.hard, Entries: c.past.entries, ConfState: c.machine.ConfState(),
-		Machine: &machine{state: c.machine, hub: c.hub, duties: c.duties, compacts: c.compacts, counts: c.counts, slow: s.cfg.RPC.WarnApply, logger: s.logger, version: c.machine.View().Members.Version(), peers: c.peers, clients: c.clients},
+		Machine: &machine{state: c.machine, hub: c.hub, v2: v2Feed{s.v2.hub, c.machine.View().V2}, duties: c.duties, compacts: c.compacts, counts: c.counts, slow: s.cfg.RPC.WarnApply, logger: s.logger, version: c.machine.View().Members.Version(), peers: c.peers, clients: c.clients},
 		Engine:  c.engine, Transport: c.peers, Snapshots: &snapshots{c.peers},
 		Timing: node.Timing{Tick: s.cfg.Heartbeat(), ElectionTicks: s.cfg.ElectionTicks()},
 		Raft:   s.raft(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), Logger: s.logger,

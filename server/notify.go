@@ -5,10 +5,14 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
+
+	"quorate.dev/quorate/limits"
 )
 
 // notifyInit tells the service manager about this process when it asked for it by NOTIFY_SOCKET (sd_notify(3)); state is
-// READY=1 or STOPPING=1. It reports whether anybody was told.
+// READY=1, WATCHDOG=1 or STOPPING=1. It reports whether anybody was told. A manager that does not read its socket is an error after
+// limits.NotifyWait: it must not hold up the member, nor its stop.
 func notifyInit(state string) (bool, error) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
@@ -22,6 +26,11 @@ func notifyInit(state string) (bool, error) {
 		return false, fmt.Errorf("NOTIFY_SOCKET: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	_, err = conn.Write([]byte(state))
-	return err == nil, err
+	if err := conn.SetWriteDeadline(time.Now().Add(limits.NotifyWait)); err != nil {
+		return false, fmt.Errorf("NOTIFY_SOCKET: %w", err)
+	}
+	if _, err = conn.Write([]byte(state)); err != nil {
+		return false, fmt.Errorf("NOTIFY_SOCKET: %w", err)
+	}
+	return true, nil
 }

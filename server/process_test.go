@@ -17,6 +17,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
+
+	"quorate.dev/quorate/internal/freeport"
 )
 
 // programDir holds the program that the tests of this package start.
@@ -98,7 +100,7 @@ func TestCommandLines(t *testing.T) {
 		{"flags as etcd", etcd, nil, []string{"-h"}, 0, "--data-dir ''", "etcd [flags]"},
 		{"config", quorate, nil, []string{"config", "--name", "m1"}, 0, "\nname: \"m1\"\n", ""},
 		{"unknown verb", quorate, nil, []string{"serv"}, 2, "", `unknown command "serv"`},
-		{"unknown flag", quorate, nil, []string{"--enable-v2=true"}, 2, "", "flag provided but not defined: -enable-v2"},
+		{"unknown flag", quorate, nil, []string{"--enable-v4=true"}, 2, "", "flag provided but not defined: -enable-v4"},
 		{"discovery", etcd, nil, []string{"--discovery=http://x"}, 2, "", "flag provided but not defined: -discovery"},
 		{"bad value", etcd, nil, []string{"--v2-deprecation=not-yet"}, 2, "", `invalid value "not-yet" for flag -v2-deprecation`},
 		{"positional", etcd, nil, []string{"put", "a"}, 1, "", `\"put\" is not a valid flag`},
@@ -137,7 +139,7 @@ func TestCommandLines(t *testing.T) {
 func TestSecondServer(t *testing.T) {
 	bin := buildQuorate(t)
 	dir := filepath.Join(t.TempDir(), "data")
-	addr := freeAddress(t)
+	addr := freeport.Address(t)
 	first := startProcess(t, bin, dir, addr)
 	got := runProcess(t, bin, nil, "--data-dir", dir, "--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0",
 		"--listen-peer-urls=http://127.0.0.1:0")
@@ -157,7 +159,7 @@ func TestSecondServer(t *testing.T) {
 // TestDiskFails lets writes of a running server fail, as those to a full disk do: nothing is acknowledged from then on, the
 // process says why and ends with 1, and everything acknowledged is there after the next start.
 func TestDiskFails(t *testing.T) {
-	bin, dir, addr := buildQuorate(t), filepath.Join(t.TempDir(), "data"), freeAddress(t)
+	bin, dir, addr := buildQuorate(t), filepath.Join(t.TempDir(), "data"), freeport.Address(t)
 	p := startProcess(t, bin, dir, addr)
 	limit := unix.Rlimit{Cur: 1 << 20, Max: unix.RLIM_INFINITY}
 	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil); err != nil {
@@ -228,7 +230,7 @@ func TestBanner(t *testing.T) {
 
 // TestStartAndStopLines checks the lines that tools wait for, and the banner for people.
 func TestStartAndStopLines(t *testing.T) {
-	p := startProcess(t, buildQuorate(t), filepath.Join(t.TempDir(), "data"), freeAddress(t))
+	p := startProcess(t, buildQuorate(t), filepath.Join(t.TempDir(), "data"), freeport.Address(t))
 	p.stop(t)
 	text, err := os.ReadFile(p.log)
 	if err != nil {

@@ -118,6 +118,7 @@ func (p *Process) serveOnce(c *config.Config, logger *zap.Logger) (code int, aga
 	} else if told {
 		logger.Info("successfully notified init daemon")
 	}
+	s.guardLife()
 	if p.Program != programEtcd && (len(p.Args) == 0 || isTerminal(p.Stdout)) {
 		_, _ = io.WriteString(p.Stdout, s.banner())
 	}

@@ -19,13 +19,15 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"quorate.dev/quorate/internal/freeport"
 )
 
 // TestSecretsStayInside sends passwords, tokens and values that can be recognized through every kind of call, to a server that
 // logs as much as it can, and looks for them in everything that it puts out.
 func TestSecretsStayInside(t *testing.T) {
 	const password, wrong, next, value, token, discovery = "pAssw0rd-4711", "wr0ng-4712", "n3xt-4713", "vAlue-4714", "t0ken-4715.16", "disc0very-4716"
-	dir, addr := t.TempDir(), freeAddress(t)
+	dir, addr := t.TempDir(), freeport.Address(t)
 	file := filepath.Join(dir, "audit.log")
 	p := startProcess(t, buildQuorate(t), filepath.Join(dir, "data"), addr, "--log-level=debug", "--enable-pprof", "--metrics=extensive",
 		"--warning-unary-request-duration=1ns", "--warning-apply-duration=1ns", "--audit-log="+file, "--audit-log-methods=all",

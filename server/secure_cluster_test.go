@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"quorate.dev/quorate/config"
+	"quorate.dev/quorate/internal/freeport"
 	"quorate.dev/quorate/internal/pki"
 	"quorate.dev/quorate/node"
 	"quorate.dev/quorate/server"
@@ -33,9 +34,9 @@ func newSite(t *testing.T, n int, more func(i int) []string) *site {
 	s := &site{t: t, nodes: make([]*instance, n)}
 	var initial []string
 	for i := range n {
-		peer := "https://" + freeAddress(t)
+		peer := "https://" + freeport.Address(t)
 		s.sets = append(s.sets, settings(t.TempDir(), append([]string{
-			"name", fmt.Sprint("m", i+1), "listen-peer-urls", peer, "initial-advertise-peer-urls", peer, "heartbeat-interval", "50", "election-timeout", "500",
+			"name", fmt.Sprint("m", i+1), "listen-peer-urls", peer, "initial-advertise-peer-urls", peer,
 		}, more(i)...)...))
 		initial = append(initial, fmt.Sprintf("m%d=%s", i+1, peer))
 	}
@@ -179,7 +180,7 @@ func (s *site) join(more []string) {
 func (s *site) tryJoin(more []string) (*instance, error) { return launch(s.t, s.joining(more)) }
 
 func (s *site) joining(more []string) map[string]string {
-	peer, name := "https://"+freeAddress(s.t), fmt.Sprint("m", len(s.sets)+1)
+	peer, name := "https://"+freeport.Address(s.t), fmt.Sprint("m", len(s.sets)+1)
 	initial := name + "=" + peer
 	for i, set := range s.sets {
 		initial += fmt.Sprintf(",m%d=%s", i+1, set["listen-peer-urls"])

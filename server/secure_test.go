@@ -23,8 +23,8 @@ import (
 	"quorate.dev/quorate/server"
 )
 
-// patience bounds waiting for something that must happen.
-const patience = time.Minute
+// patience bounds waiting for something that must happen. Handshakes and elections under the race detector take long on a busy machine.
+const patience = 3 * time.Minute
 
 // authority is a CA whose certificates a test uses, and a directory for their files.
 type authority struct {

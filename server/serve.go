@@ -55,6 +55,9 @@ func methods() []httpapi.Method {
 
 // servePeers opens the addresses that answer before the member is ready: those of peers and of monitoring.
 func (s *Server) servePeers(context.Context) error {
+	if err := s.makeGateway(); err != nil {
+		return err
+	}
 	s.front = s.newFront()
 	s.logger.Info("now serving peer/client/metrics", zap.Stringer("local-member-id", s.core.identity.member),
 		zap.Strings("initial-advertise-peer-urls", config.URLStrings(s.cfg.Cluster.AdvertisePeer)), zap.Strings("advertise-client-urls", config.URLStrings(s.cfg.Cluster.AdvertiseClient)))
@@ -128,6 +131,7 @@ func (s *Server) serveRPC() error {
 	s.core.calls.Store(server)
 	s.core.clients.keeper.Certificates = set.CertificateNames
 	services := grpcapi.Register(server, s.backend())
+	s.v2.services.Store(services)
 	s.logger.Info("grpc service status changed", zap.String("service", ""), zap.String("status", "SERVING"))
 	s.onStop("services", func(context.Context) error { services.Close(); return nil })
 	s.onStop("gRPC server", func(ctx context.Context) error {
@@ -138,6 +142,9 @@ func (s *Server) serveRPC() error {
 		}
 		return nil
 	})
+	if s.gateway != nil {
+		go func() { _ = server.Serve(s.gateway.Listener()) }() // it ends when one of both is closed, and only then
+	}
 	for _, e := range s.addrs.client {
 		l := s.secured(e, clientEndpoint, "h2", "http/1.1")
 		go func() {
@@ -172,7 +179,7 @@ func (s *Server) backend() grpcapi.Backend {
 	return grpcapi.Backend{
 		Keeper: &c.clients.keeper, Verifier: c.clients.verifier,
 		Member: c.identity.member, Cluster: c.identity.cluster, Node: nodeDoor{c.host}, Store: storeDoor{c.machine, c.clients, c.engine},
-		Leases: &leaseDoor{s: s, slots: make(chan struct{}, leaseCalls)}, Hub: c.hub, Members: s.membership(), Compactions: c.compacts.log, Request: c.metrics.Clients.Request, Audit: s.audit,
+		Leases: &leaseDoor{s: s, slots: make(chan struct{}, leaseCalls)}, Hub: c.hub, Members: s.membership(), Compactions: c.compacts.log, Request: c.metrics.Clients.Request, Audit: s.audit, Desk: c.insights.desk,
 		Settings: grpcapi.Settings{
 			QuotaBytes: s.shownQuota(), MaxRequestBytes: int(s.cfg.Store.MaxRequestBytes), MaxTxnOps: int(min(s.cfg.Store.MaxTxnOps, math.MaxInt32)),
 			LeaseTTLSeconds: s.leaseTTLMin(), Election: time.Duration(s.cfg.ElectionTicks()) * s.cfg.Heartbeat(), StrictReconfig: s.cfg.Cluster.StrictReconfig,

@@ -30,6 +30,7 @@ import (
 	"quorate.dev/quorate/audit"
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/discovery"
+	"quorate.dev/quorate/gateway"
 	"quorate.dev/quorate/httpapi"
 	"quorate.dev/quorate/ids"
 	"quorate.dev/quorate/leader"
@@ -50,9 +51,9 @@ type Server struct {
 	addrs  listeners
 	secure security
 	core   core
-	front  *httpapi.Front
-	audit  *audit.Log         // nil for none
-	dns    discovery.Resolver // asked by a member without data
+	pages
+	audit *audit.Log         // nil for none
+	dns   discovery.Resolver // asked by a member without data
 
 	undo []step // of what is running, in the order of starting
 
@@ -61,6 +62,14 @@ type Server struct {
 	err      error // valid once ending is closed
 	stopOnce sync.Once
 	stopErr  error
+}
+
+// pages are what answers HTTP that is not gRPC.
+type pages struct {
+	front   *httpapi.Front
+	past    uiPast           // for the web page
+	gateway *gateway.Gateway // nil for none
+	v2      v2Parts
 }
 
 // core is the member behind the addresses.
@@ -76,6 +85,7 @@ type core struct {
 	duties   *leader.Duty
 	past     history // emptied once the host has it
 	compacts *compactions
+	insights insights
 	metrics  *httpapi.Metrics
 	counts   *counts
 	calls    atomic.Pointer[rpc.Server] // nil until clients are served
@@ -104,7 +114,7 @@ func start(ctx context.Context, c *config.Config, logger *zap.Logger, dns discov
 	own := *c
 	s := &Server{cfg: &own, logger: logger, dns: dns, ending: make(chan struct{})}
 	for _, start := range []func(context.Context) error{
-		s.openDirectory, s.openAudit, s.loadCertificates, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.stepDownAtStop,
+		s.openDirectory, s.openAudit, s.loadCertificates, s.bindAddresses, s.heal, s.finishInstall, s.openStore, s.openLog, s.startMember, s.refuseRemoved, s.servePeers, s.checkAtStart, s.announce, s.serveClients, s.promoteLearners, s.finishHealing, s.startChecks, s.recordPast, s.stepDownAtStop,
 	} {
 		if err := start(ctx); err != nil {
 			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
