@@ -149,7 +149,7 @@ func TestPut(t *testing.T) {
 	if n := s.get("p/").Header.Revision - got.Header.Revision; res.Operations != 600 || n != 800 || res.Extra["not_sent"] != 0 || res.TargetRate != 2000 {
 		t.Errorf("open loop: %d operations, %d revisions, extra %v", res.Operations, n, res.Extra)
 	}
-	o.Shape = load.Shape{Clients: 5, Duration: 200 * time.Millisecond, Warmup: 100 * time.Millisecond}
+	o.Shape = load.Shape{Clients: 5, Duration: 200 * time.Millisecond, Warmup: time.Second}
 	before = s.get("p/").Header.Revision
 	if res = s.run("put", o); s.get("p/").Header.Revision-before <= res.Operations {
 		t.Error("a warm-up that writes nothing, or counts")
@@ -225,13 +225,29 @@ func TestNodeLeases(t *testing.T) {
 	s := startServer(t)
 	res := s.run("txn", load.Options{Target: load.Target{Connections: 2}, Shape: load.Shape{Rate: 1000, Total: 600}, Data: load.Data{Keys: 300}, Work: load.Work{NodeLeases: true}})
 	s.extra(res, map[string]float64{"conflicts": 0, "not_sent": 0})
-	got := s.get("/registry/leases/kube-node-lease/node-")
-	if got.Count != 300 {
-		t.Fatalf("%d nodes", got.Count)
+	versions := func() map[string]int64 {
+		got := s.get("/registry/leases/kube-node-lease/node-")
+		if got.Count != 300 {
+			t.Fatalf("%d nodes", got.Count)
+		}
+		of := map[string]int64{}
+		for _, kv := range got.Kvs {
+			of[string(kv.Key)] = kv.Version
+		}
+		return of
 	}
-	for _, kv := range got.Kvs {
-		if kv.Version != 3 { // made, and renewed twice in turn
-			t.Errorf("%s: version %d", kv.Key, kv.Version)
+	paced, total := versions(), int64(0)
+	for _, v := range paced {
+		total += v
+	}
+	if total != 300+600 { // made, and renewed twice; the next node's turn comes early where an answer takes 0.3 s
+		t.Errorf("%d writes of 300 nodes", total)
+	}
+	res = s.run("txn", load.Options{Shape: load.Shape{Clients: 1, Total: 600}, Data: load.Data{Keys: 300}, Work: load.Work{NodeLeases: true}})
+	s.extra(res, map[string]float64{"conflicts": 0})
+	for key, v := range versions() {
+		if v != paced[key]+2 {
+			t.Errorf("%s: renewed %d times, want twice in turn", key, v-paced[key])
 		}
 	}
 }
@@ -272,7 +288,7 @@ func TestLeases(t *testing.T) {
 		t.Errorf("%d operations, %d leases", res.Operations, leases())
 	}
 	start := time.Now()
-	res = s.run("lease-expire", load.Options{Shape: load.Shape{Clients: 8}, Data: load.Data{Prefix: "le/"}, Work: load.Work{Leases: 60, TTL: 1}})
+	res = s.run("lease-expire", load.Options{Shape: load.Shape{Clients: 8}, Data: load.Data{Prefix: "le/"}, Work: load.Work{Leases: 60, TTL: 3}})
 	s.extra(res, map[string]float64{"leases": 60, "early": 0})
 	if res.Operations != 60 || s.get("le/").Count != 0 || leases() != 120 || time.Since(start) < time.Second {
 		t.Errorf("%d operations, %d keys, %d leases after %v", res.Operations, s.get("le/").Count, leases(), time.Since(start))

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"quorate.dev/quorate/cli/ops"
 	"quorate.dev/quorate/load"
 )
 
@@ -235,11 +236,15 @@ func (b *bench) run(name string) int {
 	b.o.Progress = progress.show
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	before := ops.ReadMeter(ctx, b.o.Target.Endpoints, config)
 	res, err := load.Run(ctx, name, b.o)
 	progress.end()
 	if res != nil {
 		if werr := b.show(res); werr != nil {
 			return fail(werr)
+		}
+		if err == nil && b.out.format != "json" {
+			fmt.Printf("\n%s", judged(res, ops.ReadMeter(ctx, b.o.Target.Endpoints, config).Since(before)).Text())
 		}
 	}
 	if err != nil {

@@ -1,5 +1,5 @@
 // Command quorate is the whole product in one program: "quorate" and "quorate serve" start the server, "quorate version"
-// prints versions, "quorate config" prints a configuration as a file. Called by the name etcd it takes etcd's command lines
+// prints versions, "quorate config" prints, makes and checks config files. Called by the name etcd it takes etcd's command lines
 // and prints what etcd prints.
 //
 // It is not where anything happens: it looks at its name and verb, and passes arguments on to package server.
@@ -13,19 +13,31 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"quorate.dev/quorate/cli"
+	"quorate.dev/quorate/cli/kube"
+	"quorate.dev/quorate/cli/migrating"
+	"quorate.dev/quorate/cli/offline"
+	"quorate.dev/quorate/cli/ops"
+	"quorate.dev/quorate/cli/transferring"
 	"quorate.dev/quorate/config"
 	"quorate.dev/quorate/server"
 )
 
 func main() {
 	program := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
-	if program == "etcd" {
+	switch program {
+	case "etcd":
 		os.Exit(asEtcd(os.Args[1:]))
+	case "etcdctl":
+		os.Exit(asClient(os.Args[1:], cli.Main))
+	case "etcdutl":
+		os.Exit(asClient(os.Args[1:], offline.Main))
 	}
 	os.Exit(asQuorate(os.Args[1:]))
 }
@@ -41,8 +53,17 @@ func asEtcd(args []string) int {
 
 func asQuorate(args []string) int {
 	help := len(args) == 1 && (args[0] == "-h" || args[0] == "--help")
-	if len(args) == 0 || (strings.HasPrefix(args[0], "-") && !help) {
+	if len(args) == 0 || (strings.HasPrefix(args[0], "-") && !help && !cli.IsGlobalFlag(args[0])) {
 		return serve("quorate", args)
+	}
+	if !help && args[0] == "etcdctl" {
+		return asClient(args[1:], cli.Main)
+	}
+	if !help && args[0] == "etcdutl" {
+		return asClient(args[1:], offline.Main)
+	}
+	if offline.Own(args) {
+		return asClient(args, offline.Run)
 	}
 	code := 0
 	root := &cobra.Command{
@@ -51,24 +72,29 @@ func asQuorate(args []string) int {
 		Long: `Quorate is a consistent, replicated key-value store that speaks the etcd v3 API.
 
 Without a verb it starts the server, and no flag is needed. "quorate serve --help" lists the flags; they are etcd's.`,
-		SilenceErrors: true, SilenceUsage: true,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		&cobra.Command{Use: "serve [flags]", Short: "Start the server (the default)", DisableFlagParsing: true,
 			Run: func(_ *cobra.Command, args []string) { code = serve("quorate", args) }},
 		&cobra.Command{Use: "version", Short: "Print versions", Args: cobra.NoArgs,
 			Run: func(*cobra.Command, []string) { fmt.Print(server.VersionText("quorate")) }},
-		&cobra.Command{Use: "config [flags]", Short: "Print the settings that these flags make, as a config file", DisableFlagParsing: true,
-			Run: func(_ *cobra.Command, args []string) { code = printConfig(args) }},
+		configCommand(&code), probeCommand(&code),
 		benchCommand(&code),
 		upCommand(&code),
 		healCommand(&code),
 	)
-	root.SetArgs(args)
-	if err := root.Execute(); err != nil {
-		fmt.Fprintf(os.Stderr, "quorate: %v\nRun \"quorate --help\" for the verbs.\n", err)
-		return 2
+	for _, c := range root.Commands() {
+		c.GroupID = cli.GroupServer
+		if !help && c.Name() != args[0] && strings.HasPrefix(c.Name(), args[0]) { // the beginning of a client's verb will do; no server starts by a slip
+			fmt.Fprintf(os.Stderr, "quorate: unknown command %q for \"quorate\"; did you mean %s?\nRun \"quorate --help\" for the verbs.\n", args[0], c.Name())
+			return 2
+		}
+	}
+	if c := asClient(args, func(p cli.Process) int {
+		p.Decode = kube.Decode
+		return cli.Own(p, root, slices.Concat(ops.Verbs(), offline.Verbs(), migrating.Verbs(), transferring.Verbs())...)
+	}); c != 0 {
+		return c
 	}
 	return code
 }
