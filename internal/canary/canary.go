@@ -37,6 +37,7 @@ const (
 	SnapshotShort  Name = "snapshot-short" // a snapshot claims to cover an entry more than it does
 	StaleReads     Name = "stale-reads"    // a leader reads without asking the others
 	KeepRevoked    Name = "keep-revoked"   // a revoked lease leaves one of its keys
+	RotOffered     Name = "rot-offered"    // a damaged table is handed on in a snapshot
 	SkipCommand    Name = "skip-command"   // one member leaves out a command now and then
 
 	SkipNested  Name = "auth-skip"  // what is nested in a transaction is not decided
@@ -49,4 +50,14 @@ const (
 	LeaseEarly  Name = "lease-early"        // a leader lets a lease end although it was renewed
 	RenewalLost Name = "lease-renewal-lost" // a renewal leaves the checkpoint that was made before it
 	RevokeLate  Name = "lease-revoke-late"  // what a leader revokes when it leads no more is taken by the next
+
+	V2ExpireLocal  Name = "v2-expire-local"  // members remove what has expired by a clock of their own
+	V2ExpireEarly  Name = "v2-expire-early"  // a leader has removed what expires in the next second too
+	V2ExpireLate   Name = "v2-expire-late"   // a leader has removed what has expired now and then only
+	V2IndexIgnored Name = "v2-index-ignored" // a comparison looks at the value alone when it is given
+	V2LeaseUnseen  Name = "v2-lease-unseen"  // files whose v3 keys go with their lease stay
+	V2ShadowLost   Name = "v2-shadow-lost"   // a v3 key that could not be shown is not when it can be
+	V2HistoryLost  Name = "v2-history-lost"  // a restart forgets the history of events
+	V2WatchNext    Name = "v2-watch-next"    // a watcher from the newest index waits for the one after it
+	V2KeyLeft      Name = "v2-key-left"      // what expires in the v2 tree leaves its v3 key
 )

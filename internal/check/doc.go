@@ -2,7 +2,8 @@
 // (linearizability, by porcupine), watches against the set of all events (the seven watch guarantees), acknowledged writes
 // against events and final states (Durable), the ends and remaining times of leases against renewals and leaders (Leases), holders
 // of locks against both (Locks), hashes of members' states against each other (Hashes), lengths of queues against their bounds
-// (Bounds), and how soon everybody is served again after the last fault (Progress).
+// (Bounds), the tree of the v2 API against a model that follows the log, and its clients and watchers against that (V2Log, V2Linearizable,
+// V2Watches, V2Expiries and others), and how soon everybody is served again after the last fault (Progress).
 //
 // It is not a client and runs nothing: recorded values come in, a Report goes out. It imports nothing of the store, so that
 // the store and its judge cannot share a mistake, and has no clock, so that a simulator with its own time can use it:

@@ -50,6 +50,9 @@ func (o *outbox) Flush() {}
 // NotifyWritable implements watch.Sink.
 func (o *outbox) NotifyWritable(fn func()) { o.writable = fn }
 
+// Fail implements watch.Sink.
+func (o *outbox) Fail(err error) { panic(err) }
+
 // take removes up to n messages.
 func (o *outbox) take(n int) [][]byte {
 	o.mu.Lock()

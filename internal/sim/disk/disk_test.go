@@ -178,10 +178,11 @@ func TestRot(t *testing.T) {
 		}
 		r := play(d)
 		r.d = r.d.Crash()
-		what := r.d.FlipBit(rng, []string{"", logDir, storeDir}[i%3])
-		if what == "" {
+		flip := r.d.FlipBit(rng, []string{"", logDir, storeDir}[i%3], nil)
+		if flip == nil {
 			t.Fatal("no file with a byte in it")
 		}
+		what := flip.String()
 		kind := what[:min(len(what), strings.IndexByte(what, ' '))]
 		kind = strings.TrimRight(kind[strings.LastIndexByte(kind, '/')+1:], "0123456789")
 		m, err := open(r.d)
@@ -201,6 +202,11 @@ func TestRot(t *testing.T) {
 		}
 		if err == nil {
 			m.abandon()
+		}
+		if err != nil && kind != "MANIFEST-" { // of whose end the engine believes that it was never written whole
+			r.d = r.d.Kill()
+			flip.Undo()
+			r.verify(t, want)
 		}
 	}
 	t.Logf("refused %v, harmless %v", refused, harmless)
@@ -285,7 +291,7 @@ func TestStall(t *testing.T) {
 		t.Error("a stall ended with the process")
 	}
 	d.SetStalled(false)
-	if d.Stalled() || d.FlipBit(rand.New(rand.NewPCG(1, 1)), "") != "" {
+	if d.Stalled() || d.FlipBit(rand.New(rand.NewPCG(1, 1)), "", nil) != nil {
 		t.Error("the disk stalls, or there is a bit on an empty disk")
 	}
 }

@@ -9,33 +9,67 @@ import (
 	"slices"
 )
 
-// FlipBit changes one bit of one file below dir ("" for everywhere), on the medium and in memory, as a medium that rots does. It
-// is for a disk at rest: between Crash or Kill and the next start. It returns what it changed, as path, offset and bit, or ""
-// where there is no file with a byte in it. Files are equally likely; within a file, sectors with something in them are.
-func (d *Disk) FlipBit(rng *rand.Rand, dir string) string {
+// Flip is one bit that has changed on a medium.
+type Flip struct {
+	Path   string // at the time
+	node   *node
+	offset int
+	bit    int
+	seen   byte // what is there since
+	held   bool // it was on the medium as well
+	medium byte
+}
+
+// String says where the bit is.
+func (f *Flip) String() string { return fmt.Sprintf("%s offset %d bit %d", f.Path, f.offset, f.bit) }
+
+// Undo gives the bit back, if nothing has been written there since. It must be called before the next Crash.
+func (f *Flip) Undo() {
+	if f.offset < len(f.node.seen) && f.node.seen[f.offset] == f.seen {
+		f.node.seen[f.offset] ^= 1 << f.bit
+	}
+	if f.held && f.offset < len(f.node.medium) && f.node.medium[f.offset] == f.medium {
+		f.node.medium[f.offset] ^= 1 << f.bit
+	}
+	for _, w := range f.node.written {
+		if at := f.offset - w.at; at >= 0 && at < len(w.data) && w.data[at] == f.seen {
+			w.data[at] ^= 1 << f.bit
+		}
+	}
+}
+
+// FlipBit changes one bit of one file below dir ("" for everywhere), on the medium and in memory, as a medium that rots does: files
+// that skip, if it is not nil, names are left alone. It returns what it changed, nil where there is no file with a byte in it. Files
+// are equally likely; within a file, sectors with something in them are.
+func (d *Disk) FlipBit(rng *rand.Rand, dir string, skip func(path string) bool) *Flip {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	found := map[string]*node{}
 	if n := d.at(dir); n != nil {
 		collect(found, clean(dir), n)
 	}
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(found)), func(name string) bool { return len(found[name].seen) == 0 })
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(found)), func(name string) bool {
+		return len(found[name].seen) == 0 || skip != nil && skip(name)
+	})
 	if len(names) == 0 {
-		return ""
+		return nil
 	}
-	name := names[rng.IntN(len(names))]
-	n := found[name]
-	offset, bit := place(n.seen, rng), rng.IntN(8)
-	n.seen[offset] ^= 1 << bit
-	if offset < len(n.medium) {
-		n.medium[offset] ^= 1 << bit
+	f := &Flip{Path: names[rng.IntN(len(names))]}
+	f.node = found[f.Path]
+	n := f.node
+	f.offset, f.bit = place(n.seen, rng), rng.IntN(8)
+	n.seen[f.offset] ^= 1 << f.bit
+	f.seen = n.seen[f.offset]
+	if f.held = f.offset < len(n.medium); f.held {
+		n.medium[f.offset] ^= 1 << f.bit
+		f.medium = n.medium[f.offset]
 	}
 	for _, w := range n.written {
-		if at := offset - w.at; at >= 0 && at < len(w.data) {
-			w.data[at] ^= 1 << bit
+		if at := f.offset - w.at; at >= 0 && at < len(w.data) {
+			w.data[at] ^= 1 << f.bit
 		}
 	}
-	return fmt.Sprintf("%s offset %d bit %d", name, offset, bit)
+	return f
 }
 
 func collect(found map[string]*node, name string, n *node) {

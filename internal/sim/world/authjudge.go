@@ -30,6 +30,7 @@ type applications struct {
 	heard    []ids.Index        // the entries of tokens
 	attached map[string]int64   // the lease of each key that has one
 	seen     ids.Revision       // up to which attached has all events
+	shared   bool               // the v2 tree shares the keys
 }
 
 // outcome is how an entry was decided.
@@ -134,6 +135,9 @@ func (w *World) conform(m *Member, c *command.Command, r *command.Result) {
 	a := &w.applications
 	v := a.canons[len(a.canons)-1]
 	n := needOf(c)
+	if c.Kind == command.V2 && !a.shared {
+		n = need{}
+	}
 	want, _ := v.decide(auth.Identity{User: c.Username, Revision: c.AuthRevision}, &n, a.keysOf)
 	var d *draft
 	ours := false
@@ -148,6 +152,9 @@ func (w *World) conform(m *Member, c *command.Command, r *command.Result) {
 	default:
 		w.violate("decision", "%s answers entry %d, %s of %q at revision %d of users and roles, with %v; by those of entry %d, revision %d, enabled %t, it is %v",
 			m.name, c.Index, c.Kind, c.Username, c.AuthRevision, r.Err, v.since, v.revision, v.enabled, want)
+	}
+	if c.Kind == command.V2 && r.Err == nil {
+		a.shares(c)
 	}
 	if want != nil || !ours {
 		return

@@ -171,6 +171,8 @@ func needOf(c *command.Command) need {
 		return need{level: ofKeys, touches: deleteTouches(message(&etcdserverpb.DeleteRangeRequest{}, c.Body))}
 	case command.Txn:
 		return need{level: ofKeys, touches: txnTouches(message(&etcdserverpb.TxnRequest{}, c.Body))}
+	case command.V2: // of a tree that is shared
+		return v2need(c)
 	case command.LeaseRevoke:
 		return need{level: ofLease, lease: message(&etcdserverpb.LeaseRevokeRequest{}, c.Body).ID}
 	case command.Compaction:

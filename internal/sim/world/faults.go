@@ -15,6 +15,7 @@ type trials struct {
 	contest contest
 	rush    rush
 	viewers []*viewer
+	rot     rot
 }
 
 // faultNames are the faults that a seed chooses from.
@@ -129,6 +130,9 @@ func (w *World) flush(m *Member) {
 // powerLoss kills a member and loses what was not made durable, or a part of it.
 func (w *World) powerLoss(m *Member) {
 	w.counts.PowerLosses++
+	if w.rot.of == m {
+		w.unrot()
+	}
 	m.cutting = false
 	m.down(m.disk.Crash())
 }

@@ -21,6 +21,7 @@ func (w *World) heal() {
 	w.healed = true
 	w.net.cut, w.net.loss, w.net.twice, w.net.late, w.net.delay = map[link]bool{}, 0, 0, 0, time.Millisecond
 	w.net.tails, w.lull = tails{jam: map[link]time.Duration{}}, lull{}
+	w.unrot()
 	for _, m := range w.members {
 		m.mended()
 		m.disk.SetStalled(false)
@@ -45,6 +46,7 @@ func (w *World) heal() {
 	}
 	w.quiet = true
 	w.linger()
+	w.lastOfLegacy()
 	limit = w.now + w.set.Calm
 	for !w.stopped && !w.settled() {
 		if w.now >= limit {
@@ -168,6 +170,7 @@ func (w *World) judge() {
 	w.collect(order)
 	w.compare()
 	w.compareUsers()
+	w.judgeLegacy()
 	w.rolls()
 }
 

@@ -67,6 +67,9 @@ func (w *World) callers() (all []*caller) {
 	for _, x := range w.lockers {
 		all = append(all, &x.caller)
 	}
+	for _, x := range w.legacy.askers {
+		all = append(all, &x.caller)
+	}
 	return all
 }
 
@@ -95,12 +98,17 @@ func (w *World) discontent(since time.Duration) (text string) {
 			text += fmt.Sprintf("%s did not get lock %s: %s; ", x.name, x.prefix, x.phase)
 		}
 	}
+	for _, x := range w.legacy.askers {
+		if x.success <= since {
+			text += x.name + " had no answer of the v2 API; "
+		}
+	}
 	return text
 }
 
 // recorded is what they were answered.
 func (w *World) recorded() []check.Operation {
-	all := append([]check.Operation(nil), w.spent...)
+	all := append(append([]check.Operation(nil), w.spent...), w.legacy.spent...)
 	for _, c := range w.callers() {
 		all = append(all, c.history...)
 	}
@@ -112,7 +120,7 @@ func (w *World) linger() {
 	c := &caller{w: w, id: 301, name: "last"}
 	until := w.now + w.set.Linger
 	for w.now < until && !w.stopped {
-		w.run(w.now + time.Second)
+		w.run(w.now + 970*time.Millisecond) // not in step with what happens every second, such as a lease's checkpoint
 		if w.set.Linger >= atRestAfter && until-w.now <= atRestAfter/2 {
 			w.rest()
 		}

@@ -67,6 +67,7 @@ type process struct {
 
 	suspended bool   // its clock stands still with it
 	users     *canon // that were compared with other members last
+	v2        heritage
 }
 
 // work says which steps are already on the agenda.
@@ -155,6 +156,9 @@ func (m *Member) ended(err error) {
 		m.w.revive(m)
 		return
 	}
+	if !again && m.w.noticed(m, err) {
+		return
+	}
 	harmed := m.harmed == m.life
 	m.kill()
 	switch {
@@ -186,6 +190,7 @@ func (m *Member) down(next *disk.Disk) {
 	m.w.disturb()
 	m.drive.Abandon()
 	m.hub.Close()
+	m.v2.close()
 	m.duty.Stop()
 	_ = m.log.Close()
 	_ = m.engine.CloseDirty()
@@ -225,9 +230,10 @@ func (m *Member) open() (err error) {
 		View: func() *mvcc.View { return m.state.View().View }, Header: m.header, FragmentBytes: 1 << 20,
 		LogRevisions: w.set.WatchLog, ProgressInterval: time.Second, Clock: m.clock, Driven: true,
 	})
+	m.v2 = newHeritage(m.state.View().V2)
 	m.duty = leader.New(leader.Config{
 		Member: m.ID, Proposer: proposer{m}, State: dutyState{m}, Election: w.timing().Election(), RequestTimeout: w.timing().RequestTimeout(),
-		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Compaction: w.set.Automatic, Clock: m.clock, ClusterVersion: m.version,
+		Checkpoints: w.set.Checkpoints, CheckpointEvery: w.set.Checkpoint, Compaction: w.set.Automatic, Clock: m.clock, ClusterVersion: m.version, V2: m.tree(),
 	})
 	m.drive, err = node.Drive(m.config(hard, entries))
 	return err
@@ -299,7 +305,7 @@ func (m *Member) install() error {
 	}
 	log, replay, err := wal.Open(logDir, wal.Options{FS: m.disk.FS(), SegmentBytes: m.w.set.Segment}, manifest.Index)
 	if err != nil {
-		if log, replay, err = wal.Open(logDir, wal.Options{FS: m.disk.FS(), SegmentBytes: m.w.set.Segment}, 0); err != nil {
+		if log, replay, err = wal.OpenWhole(logDir, wal.Options{FS: m.disk.FS(), SegmentBytes: m.w.set.Segment}); err != nil {
 			return err
 		}
 	}
@@ -394,7 +400,9 @@ func (a machine) Apply(cmds []command.Command, results []command.Result) error {
 		}
 	}
 	m.w.decided(m, before, cmds, results, &effects)
+	m.w.remember(m, before, cmds, results, &effects)
 	m.hub.Publish(effects.Events)
+	m.v2.publish(m.state.View().V2, effects.V2)
 	m.w.ends(m, effects.Leases)
 	m.duty.Apply(leaseChanges(effects.Leases))
 	m.registered(&effects, cmds[len(cmds)-1].Index)

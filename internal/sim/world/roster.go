@@ -97,6 +97,9 @@ func (w *World) knock(j *Member, a *asked) {
 // retire is the end of a member that was removed, and of its disk.
 func (w *World) retire(m *Member, why string) {
 	w.trace.note(m.name, "%s", why)
+	if w.rot.of == m {
+		w.unrot()
+	}
 	m.kill()
 	m.gone, m.cutting = true, false
 	m.disk.Free()

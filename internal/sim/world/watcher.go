@@ -155,6 +155,12 @@ func (s *sink) Flush() {}
 // NotifyWritable implements watch.Sink.
 func (s *sink) NotifyWritable(fn func()) { s.room = fn }
 
+// Fail implements watch.Sink: the connection breaks.
+func (s *sink) Fail(err error) {
+	s.dead = true
+	s.m.w.trace.note(s.m.name, "ends a stream: %v", err)
+}
+
 // receive writes a message down.
 func (x *watcher) receive(session int, message []byte) {
 	if x.session != session {

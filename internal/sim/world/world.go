@@ -33,10 +33,12 @@ type Settings struct {
 	Clocks
 	Compaction
 	Realm
+	Legacy
 	Members int      // 1 to 7
 	Long    bool     // minutes in which little happens
 	LongOf  int      // one of so many seeds is long; 0: one of six. Given, not drawn
 	Faults  []string // which happen
+	Rot     bool     // bits change on disks
 }
 
 // Load is what clients do.
@@ -82,6 +84,7 @@ type World struct {
 	watchers []*watcher
 	net      *network
 	trace    *trace
+	legacy   legacy
 	trials
 	findings
 }
@@ -114,10 +117,15 @@ type Counts struct {
 	Hashes                     int // comparisons of the state of two members at one index
 	Undecided                  int // runs whose order of operations took too long to be found
 	Reconfigurations
-	Leases, Expired, Holds int // leases that are judged, those that ended by time, times that a lock was held
-	Compactions            int // by time or by number
+	Tenures
+	Compactions int // by time or by number
 	Guarding
+	Rotting
+	Past
 }
+
+// Tenures counts leases that are judged, those that ended by time, and times that a lock was held.
+type Tenures struct{ Leases, Expired, Holds int }
 
 type stateHash struct {
 	member string
@@ -153,6 +161,8 @@ func Run(seed uint64, set Settings, out io.Writer) Report {
 		w.set = draw(w.rng, set.LongOf)
 		w.drawCompaction()
 		w.drawRealm(seed)
+		w.drawRot(seed)
+		w.drawLegacy(seed)
 	}
 	w.trace = &trace{w: w, out: out}
 	w.net = &network{w: w, delay: time.Millisecond, cut: map[link]bool{}, tails: tails{jam: map[link]time.Duration{}}}
@@ -241,9 +251,11 @@ func (w *World) begin() {
 		w.after(w.upTo(time.Second), x.connect)
 	}
 	w.settle()
+	w.revisit()
 	w.govern()
 	w.after(time.Second, w.note)
 	w.after(w.upTo(w.set.FaultEvery), w.nemesis)
+	w.rots()
 	w.after(w.upTo(2*time.Second), w.operate)
 }
 
@@ -271,6 +283,7 @@ func (w *World) start(m *Member) {
 		case m.disk.Failing() != "": // whoever mends it starts the member
 			w.trace.note(m.name, "cannot start: %v", err)
 			m.down(m.disk.Kill())
+		case w.noticed(m, err):
 		default:
 			w.broken("%s cannot start: %v", m.name, err)
 		}
@@ -279,6 +292,7 @@ func (w *World) start(m *Member) {
 	m.up = true
 	w.counts.Starts++
 	w.trace.note(m.name, "starts at index %d", m.state.Applied().Index)
+	w.hold(m)
 	life := m.life
 	w.after(w.upTo(w.set.Tick), func() { m.ticks(life) })
 	w.after(w.upTo(w.set.Tick), func() { m.rounds(life) })
@@ -317,6 +331,7 @@ func (w *World) broken(format string, args ...any) {
 
 // applied compares the state of members at some indexes.
 func (w *World) applied(m *Member, index ids.Index) {
+	w.inspect(m, index)
 	every := ids.Index(8)
 	if w.set.Long {
 		every = 32
@@ -328,6 +343,10 @@ func (w *World) applied(m *Member, index ids.Index) {
 	hash, err := image.Hash(0)
 	if err2 := image.Close(); err == nil {
 		err = err2
+	}
+	if life := m.life; err != nil && (w.rot.of == m || m.cutting && errors.Is(err, disk.ErrPowerLost)) { // as anybody else who reads it would notice
+		w.after(0, func() { m.enter(life, func() { m.ended(err) }) })
+		return
 	}
 	if err != nil {
 		w.broken("the state of %s at index %d cannot be hashed: %v", m.name, index, err)
@@ -362,4 +381,6 @@ func (c *Counts) Add(o Counts) {
 	c.Holds += o.Holds
 	c.Compactions += o.Compactions
 	c.Guarding.add(o.Guarding)
+	c.Rotting.add(o.Rotting)
+	c.Past.add(o.Past)
 }
