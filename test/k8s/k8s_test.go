@@ -7,8 +7,6 @@ package k8s
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -36,6 +34,8 @@ import (
 	storagetesting "k8s.io/apiserver/pkg/storage/testing"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
 	"k8s.io/utils/clock"
+
+	"quorate.dev/quorate/internal/freeport"
 )
 
 var binary = sync.OnceValues(func() (string, error) {
@@ -64,25 +64,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// freeAddress chooses a port below the range that the system hands out by itself, so that no connection takes it while the
-// server is down, and claims it against other test processes by a name that the system gives back when this one ends.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 2000 {
-		port := 12000 + rand.IntN(20000)
-		if _, err := net.Listen("unix", fmt.Sprintf("@quorate-test-port-%d", port)); err != nil {
-			continue
-		}
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port from 12000 to 31999")
-	return ""
-}
-
 // startServer runs a fresh server and returns a client of it.
 func startServer(t *testing.T) *kubernetes.Client {
 	t.Helper()
@@ -90,13 +71,13 @@ func startServer(t *testing.T) *kubernetes.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := "http://" + freeAddress(t)
+	url := "http://" + freeport.Address(t)
 	logFile, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(bin, "serve", "--data-dir", filepath.Join(t.TempDir(), "data"), "--listen-client-urls", url,
-		"--advertise-client-urls", url, "--listen-peer-urls", "http://"+freeAddress(t), "--watch-progress-notify-interval", "1s")
+		"--advertise-client-urls", url, "--listen-peer-urls", "http://"+freeport.Address(t), "--watch-progress-notify-interval", "1s")
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,14 @@ func StartCluster(k Kind, dir string, n int, flags ...string) ([]*Server, error)
 	if err != nil {
 		return nil, err
 	}
+	return StartClusterAt(k, dir, ports, nil, flags...)
+}
+
+// StartClusterAt is StartCluster on chosen ports, one for each member: what two clusters that run there one after the other
+// derive from their addresses is equal. clients are the ports of the client listeners, which are then advertised, too; without
+// them each member chooses its own.
+func StartClusterAt(k Kind, dir string, ports, clients []int, flags ...string) ([]*Server, error) {
+	n := len(ports)
 	urls := make([]string, n)
 	var initial []string
 	for i, port := range ports {
@@ -38,11 +46,15 @@ func StartCluster(k Kind, dir string, n int, flags ...string) ([]*Server, error)
 		wg.Go(func() {
 			own := append([]string{fmt.Sprintf("--name=m%d", i+1), "--initial-cluster=" + strings.Join(initial, ","),
 				"--initial-advertise-peer-urls=" + urls[i], "--listen-peer-urls=" + urls[i]}, flags...)
+			if clients != nil {
+				url := fmt.Sprintf("http://127.0.0.1:%d", clients[i])
+				own = append(own, "--listen-client-urls="+url, "--advertise-client-urls="+url)
+			}
 			servers[i], errs[i] = start(k, filepath.Join(dir, fmt.Sprintf("m%d", i+1)), shared, own...)
 		})
 	}
 	wg.Wait()
-	err = errors.Join(errs...)
+	err := errors.Join(errs...)
 	if err == nil {
 		err = shared.learn(servers[0].conn, urls)
 	}

@@ -36,15 +36,20 @@ type Kind int
 const (
 	Etcd    Kind = iota // the judge: the pinned etcd module, built from test/compat/cmd/etcd
 	Quorate             // ours, built from cmd/quorate of the parent module
+	Etcdctl             // etcd's tool, no server: only for Binary
+	Etcdutl             // the other one
 )
 
-// String returns the program's name.
-func (k Kind) String() string {
-	if k == Quorate {
-		return "quorate"
-	}
-	return "etcd"
+// programs are names, and what is built, by Kind.
+var programs = []struct{ name, pkg, env string }{
+	{"etcd", "./cmd/etcd", "ETCD_BIN"},
+	{"quorate", "./cmd/quorate", "QUORATE_BIN"},
+	{"etcdctl", "go.etcd.io/etcd/etcdctl/v3", "ETCDCTL_BIN"},
+	{"etcdutl", "go.etcd.io/etcd/etcdutl/v3", "ETCDUTL_BIN"},
 }
+
+// String returns the program's name.
+func (k Kind) String() string { return programs[k].name }
 
 // Addresses that both servers advertise and neither listens on: a single member never dials itself.
 const (
@@ -61,12 +66,12 @@ var builds struct {
 	paths map[Kind]string
 }
 
-// Binary returns the path of the program of kind k. ETCD_BIN and QUORATE_BIN name ready-made programs; without them the
-// program is built once per process into a temporary directory that Cleanup removes.
+// Binary returns the path of the program of kind k. ETCD_BIN, QUORATE_BIN, ETCDCTL_BIN and ETCDUTL_BIN name ready-made
+// programs; without them the program is built once per process into a temporary directory that Cleanup removes.
 func Binary(k Kind) (string, error) {
 	builds.Lock()
 	defer builds.Unlock()
-	if p := os.Getenv(map[Kind]string{Etcd: "ETCD_BIN", Quorate: "QUORATE_BIN"}[k]); p != "" {
+	if p := os.Getenv(programs[k].env); p != "" {
 		return p, nil
 	}
 	if p := builds.paths[k]; p != "" {
@@ -85,7 +90,7 @@ func Binary(k Kind) (string, error) {
 		module = filepath.Dir(filepath.Dir(module))
 	}
 	path := filepath.Join(builds.dir, k.String())
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/"+k.String())
+	cmd := exec.Command("go", "build", "-o", path, programs[k].pkg)
 	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s in %s: %w\n%s", k, module, err, out)
@@ -119,7 +124,8 @@ type Server struct {
 }
 
 // Start runs a server of kind k with its data below dir and returns when it answers. flags are added to the common ones
-// and override them. A data directory that already exists is reopened.
+// and override them; --listen-client-urls that begins with http://host:port chooses the address. A data
+// directory that already exists is reopened.
 func Start(k Kind, dir string, flags ...string) (*Server, error) {
 	return start(k, dir, &names{}, flags...)
 }
@@ -161,6 +167,11 @@ func (s *Server) exec(bin string) error {
 		"--listen-client-urls=http://" + s.Addr, fmt.Sprintf("--listen-peer-urls=http://127.0.0.1:%d", ports[1]),
 		"--log-level=warn",
 	}, s.flags...)
+	for _, f := range s.flags {
+		if url, ok := strings.CutPrefix(f, "--listen-client-urls=http://"); ok {
+			s.Addr, _, _ = strings.Cut(url, ",")
+		}
+	}
 	if s.log, err = os.OpenFile(filepath.Join(s.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return err
 	}
