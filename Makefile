@@ -2,7 +2,7 @@
 GO      ?= go
 FUZZ    ?= 10s
 PKGS     = ./...
-RACE     = ./internal/arena ./rpc ./peer ./snapshot ./wal ./storage ./mvcc ./state ./node ./leader ./watch ./grpcapi ./server ./load/...
+RACE     = ./internal/arena ./rpc ./peer ./snapshot ./wal ./storage ./mvcc ./state ./node ./leader ./watch ./v2hub ./v2http ./grpcapi ./insight ./server ./load/...
 
 .DEFAULT_GOAL := help
 
@@ -12,9 +12,11 @@ help: ## list the targets
 build: ## build bin/quorate
 	$(GO) build -o bin/quorate ./cmd/quorate
 
-check: ## format, vet, architecture rules and the quick tests: a minute or two
+lint: ## format and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt clean:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet $(PKGS)
+
+check: lint ## format, vet, architecture rules and the quick tests: a minute or two
 	$(GO) test -short $(PKGS)
 
 test: ## all unit, scenario and crash tests of the module
@@ -39,6 +41,12 @@ HOURS ?= 1
 sim: ## clusters under seeds until HOURS (default 1) have been simulated; SEED chooses the first
 	$(GO) run ./internal/sim -hours $(HOURS) -seed $(SEED) -long 3
 
+recordings: ## docs/recordings: the tool's own verbs on three members, in tmux
+	scripts/recordings
+
+kube-schema: ## the embedded schema of Kubernetes types, after a change of the version in cli/kube/gen/go.mod
+	cd cli/kube/gen && $(GO) run . ../schema.gz
+
 sim-short: ## the 2,000 seeds that CI simulates
 	$(GO) run ./internal/sim -seeds 2000 -seed 1 -long 20
 
@@ -50,6 +58,16 @@ clients: ## clients nobody here wrote: etcdctl 3.4 and 3.7, etcdutl, the npm pac
 
 k8s: ## the Kubernetes storage layer on top of us
 	cd test/k8s && $(GO) test -count=1 -timeout 15m ./...
+
+OBJECTS ?= 2000
+switchover: ## a real Kubernetes API server is moved from etcd to us and back under load; OBJECTS it holds; builds it first, which takes minutes; writes bench/results
+	cd test/kubernetes && $(GO) test -count=1 -timeout 40m -v ./switchover -objects $(OBJECTS) -result $(CURDIR)/bench/results/switchover-$$(date -u +%Y%m%dT%H%M%SZ).txt
+
+ui: ## the web page of real processes in headless Chromium, which has to be installed; UI_FLAGS=-update takes the screenshots anew
+	cd test/ui && $(GO) test -count=1 -parallel 3 -timeout 5m . $(UI_FLAGS)
+
+transfer: ## a million keys of a real etcd imported, killed half way and again, and exported; writes bench/results
+	cd test/compat && $(GO) run ./transfer/cmd/million -out ../../bench/results/transfer-$$(date -u +%Y%m%dT%H%M%SZ).json
 
 fuzz: ## every fuzz target for FUZZ (default 10s) each
 	scripts/fuzz $(FUZZ)
@@ -92,4 +110,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: sim sim-short canaries help build check test race compat cluster power cluster-large clients k8s fuzz fuzz-long fuzz-auth kill bench bench-auth bench-cluster faults faults-short failover rewrite ci
+.PHONY: transfer sim sim-short canaries help build lint check test race compat cluster power cluster-large clients k8s switchover ui fuzz fuzz-long fuzz-auth kill bench bench-auth bench-cluster faults faults-short failover rewrite ci
