@@ -355,3 +355,11 @@ func (p *Pool) Close() {
 		p.announce()
 	}
 }
+
+// Other is Now, but never avoid.
+func (p *Pool) Other(avoid *Conn) *Conn {
+	if c := p.now(avoid); c != avoid {
+		return c
+	}
+	return nil
+}
