@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
+	"quorate.dev/quorate/proxy/fan"
 	"quorate.dev/quorate/rpc"
 )
 
@@ -125,7 +126,22 @@ func (p *Proxy) readings() []reading {
 			return float64([]int{endpoints, connected, serving}[which])
 		}
 	}
+	watch := func(n func(*fan.Stats) int64) func() float64 {
+		return func() float64 {
+			s := p.hub.Stats()
+			return float64(n(&s))
+		}
+	}
 	return []reading{
+		{"etcd_grpc_proxy_watchers_coalescing_total", "Watchers of clients.", false, watch(func(s *fan.Stats) int64 { return s.Watchers })},
+		{"etcd_grpc_proxy_events_coalescing_total", "Events received from the store for watchers of clients.", true, watch(func(s *fan.Stats) int64 { return s.EventsReceived })},
+		{"quorate_proxy_events_delivered_total", "Events delivered to watchers of clients.", true, watch(func(s *fan.Stats) int64 { return s.EventsDelivered })},
+		{"quorate_proxy_watch_responses_total", "Watch responses with events sent to clients.", true, watch(func(s *fan.Stats) int64 { return s.Responses })},
+		{"quorate_proxy_watch_streams", "Watch streams of clients.", false, watch(func(s *fan.Stats) int64 { return s.Streams })},
+		{"quorate_proxy_watch_groups", "Watches of the store that several watchers of clients may share.", false, watch(func(s *fan.Stats) int64 { return s.Groups })},
+		{"quorate_proxy_watchers_alone", "Watchers with a watch of the store for themselves.", false, watch(func(s *fan.Stats) int64 { return s.Alone })},
+		{"quorate_proxy_upstream_watch_streams", "Watch streams to the store.", false, watch(func(s *fan.Stats) int64 { return s.Upstream })},
+		{"quorate_proxy_watch_resumed_total", "Watch streams to the store that were lost and resumed.", true, watch(func(s *fan.Stats) int64 { return s.Resumed })},
 		{"etcd_grpc_proxy_cache_hits_total", "Reads that shared the answer of another's call; nothing is kept.", false, load(&f.counts.shared)},
 		{"etcd_grpc_proxy_cache_misses_total", "Calls to the store made for reads.", false, load(&f.counts.asked)},
 		{"etcd_grpc_proxy_cache_keys_total", "Different reads under way.", false, func() float64 { return float64(f.reads.underWay()) }},

@@ -16,6 +16,8 @@ import (
 
 	"quorate.dev/quorate/certs"
 	"quorate.dev/quorate/internal/clock"
+	"quorate.dev/quorate/load/lean"
+	"quorate.dev/quorate/proxy/fan"
 	"quorate.dev/quorate/proxy/upstream"
 	"quorate.dev/quorate/rpc"
 )
@@ -27,6 +29,7 @@ type Proxy struct {
 	clock    clock.Clock
 	pool     *upstream.Pool
 	forward  *forwarder
+	hub      *fan.Hub
 	observer *observer
 	storeTLS func() *tls.Config // nil for plain connections
 
@@ -123,6 +126,7 @@ func (p *Proxy) prepare() error {
 		limits: Limits{Send: p.cfg.Store.MaxSend, Recv: p.cfg.Store.MaxRecv}}
 	p.forward.order.on = p.cfg.Ordering
 	p.forward.reads.init(p.forward)
+	p.hub = fan.New(fan.Config{Pool: p.pool, Clock: p.clock, Namespace: []byte(p.cfg.Namespace)})
 	return p.build()
 }
 
@@ -151,6 +155,8 @@ func (p *Proxy) build() error {
 		switch {
 		case m.name == methodMemberList && p.cfg.Advertise.URL != "":
 			p.server.Unary(m.name, p.crew.list)
+		case m.name == methodWatch:
+			p.server.Stream(m.name, with(p.hub.Watch))
 		case m.kind == unary:
 			p.server.Unary(m.name, p.forward.handler(m.name))
 		default:
@@ -158,6 +164,17 @@ func (p *Proxy) build() error {
 		}
 	}
 	return nil
+}
+
+// with gives a handler of streams the metadata that is passed on.
+func with(handle func(*rpc.Stream, []lean.Field) *rpc.Status) rpc.StreamHandler {
+	return func(s *rpc.Stream) *rpc.Status {
+		o := originOf(s)
+		if o.bad != nil {
+			return o.bad
+		}
+		return handle(s, o.meta)
+	}
 }
 
 // recoverOrder learns a revision that no later answer may be older than.
@@ -218,6 +235,7 @@ func (p *Proxy) Stop(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- p.server.Shutdown(ctx) }()
 	p.stop()
+	p.hub.Close()
 	err := <-ended
 	if p.monitor != nil {
 		err = errors.Join(err, p.monitor.Close())
@@ -244,6 +262,9 @@ func (p *Proxy) abandon() {
 	}
 	if p.stop != nil {
 		p.stop()
+	}
+	if p.hub != nil {
+		p.hub.Close()
 	}
 	if p.pool != nil {
 		p.pool.Close()
