@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -129,30 +126,20 @@ func ending(err error) *rpc.Status {
 
 // enter returns the feed of these credentials, which lives until the last stream that entered leaves it.
 func (h *Hub) enter(meta []lean.Field) (*feed, *rpc.Status) {
-	meta = slices.DeleteFunc(slices.Clone(meta), func(f lean.Field) bool { return f.Name == "client-api-version" })
-	slices.SortStableFunc(meta, func(a, b lean.Field) int { return strings.Compare(a.Name, b.Name) })
-	var key strings.Builder
-	for _, f := range meta {
-		// Values are text without control characters, or anything in -bin fields; lengths keep them apart.
-		key.WriteString(f.Name)
-		key.WriteByte(0)
-		key.WriteString(strconv.Itoa(len(f.Value)))
-		key.WriteByte(0)
-		key.WriteString(f.Value)
-	}
+	key, send := upstream.Sharing(meta)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil, statusStopping
 	}
-	f := h.feeds[key.String()]
+	f := h.feeds[key]
 	if f == nil {
-		header, err := lean.Watch.Header(meta...)
+		header, err := lean.Watch.Header(send...)
 		if err != nil {
 			return nil, &rpc.Status{Code: rpc.InvalidArgument, Message: err.Error()}
 		}
-		f = newFeed(h, key.String(), header)
-		h.feeds[key.String()] = f
+		f = newFeed(h, key, header)
+		h.feeds[key] = f
 		h.work.Go(f.run)
 	}
 	f.users++
