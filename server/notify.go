@@ -34,3 +34,6 @@ func notifyInit(state string) (bool, error) {
 	}
 	return true, nil
 }
+
+// NotifyReady tells the init daemon that started this process that it serves; false when nobody wants to know.
+func NotifyReady() (bool, error) { return notifyInit("READY=1") }

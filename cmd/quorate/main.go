@@ -44,7 +44,10 @@ func main() {
 
 // asEtcd has no verbs of its own; etcd's two are named so that nobody takes them for a mistyped flag.
 func asEtcd(args []string) int {
-	if len(args) > 0 && (args[0] == "gateway" || args[0] == "grpc-proxy") {
+	if len(args) > 0 && args[0] == "grpc-proxy" {
+		return asProxy(args[1:])
+	}
+	if len(args) > 0 && args[0] == "gateway" {
 		fmt.Fprintf(os.Stderr, "etcd %s: this program does not have a proxy yet; connect clients to the members directly\n", args[0])
 		return 1
 	}
@@ -82,6 +85,7 @@ Without a verb it starts the server, and no flag is needed. "quorate serve --hel
 		benchCommand(&code),
 		upCommand(&code),
 		healCommand(&code),
+		proxyCommand(&code), grpcProxyCommand(&code),
 	)
 	for _, c := range root.Commands() {
 		c.GroupID = cli.GroupServer

@@ -68,7 +68,7 @@ var mayImport = map[string][]string{
 	"cli/kube":          {},
 	"cli/verdict":       {},
 	"cli/ops":           {"cli", "cli/kube", "cli/verdict", "insight", "limits", "internal/clock"},
-	"cmd/quorate":       {"proxy", "server", "config", "load", "internal/clock", "cli", "cli/kube", "cli/migrating", "cli/offline", "cli/ops", "cli/transferring", "cli/verdict"},
+	"cmd/quorate":       {"proxy", "certs", "server", "config", "load", "internal/clock", "cli", "cli/kube", "cli/migrating", "cli/offline", "cli/ops", "cli/transferring", "cli/verdict"},
 	"internal/archtest": {},
 	"internal/check":    {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},

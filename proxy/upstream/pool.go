@@ -22,8 +22,8 @@ type Config struct {
 	// Endpoints are the members' client URLs, or host:port; at least one and at most EndpointsMax. https needs TLS, http
 	// forbids it, neither uses it when it is there; unix and unixs are sockets of this machine.
 	Endpoints []string
-	TLS       *tls.Config // nil for plain connections
-	Agent     string      // user-agent
+	TLS       func() *tls.Config // asked for each attempt to connect; nil for plain connections
+	Agent     string             // user-agent
 
 	DialTimeout   time.Duration // of one attempt, handshake included; 0 is DialTimeout
 	ProbeInterval time.Duration // between questions about a member; 0 is ProbeInterval
@@ -43,6 +43,7 @@ const (
 	ProbeTimeout  = 3 * time.Second
 	SilenceMax    = time.Minute
 	StreamWindow  = 1 << 20 // what the store may send ahead on one stream, bytes
+	RetireGrace   = 30 * time.Second
 	redialMin     = 20 * time.Millisecond
 	redialMax     = 5 * time.Second
 )
@@ -55,13 +56,14 @@ var ErrClosed = errors.New("the proxy is stopping")
 
 // Pool keeps a connection to every endpoint.
 type Pool struct {
-	cfg  Config
-	stop context.CancelFunc
-	work sync.WaitGroup
-	turn atomic.Uint32
+	cfg   Config
+	ctx   context.Context // ends with Close
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+	turn  atomic.Uint32
+	lanes atomic.Pointer[[]*lane]
 
-	mu      sync.Mutex
-	lanes   []*lane
+	mu      sync.Mutex    // held while lanes are replaced
 	changed chan struct{} // closed, and replaced, whenever a Conn becomes usable
 	closed  bool
 }
@@ -70,6 +72,8 @@ type Pool struct {
 type lane struct {
 	endpoint string // as given
 	lean     lean.Config
+	secure   bool                 // TLS
+	retired  chan struct{}        // closed when the endpoint is one no more
 	conn     atomic.Pointer[Conn] // nil while there is none
 	lastErr  atomic.Pointer[error]
 }
@@ -86,28 +90,58 @@ func New(cfg Config) (*Pool, error) {
 	if cfg.Log == nil {
 		cfg.Log = func(string, ...any) {}
 	}
-	if n := len(cfg.Endpoints); n == 0 || n > EndpointsMax {
-		return nil, fmt.Errorf("upstream: %d endpoints are given; there must be 1 to %d", n, EndpointsMax)
-	}
 	p := &Pool{cfg: cfg, changed: make(chan struct{})}
-	for _, e := range cfg.Endpoints {
-		lc, err := address(e, cfg.TLS)
-		if err != nil {
-			return nil, err
-		}
-		lc.Agent, lc.Window = cfg.Agent, StreamWindow
-		p.lanes = append(p.lanes, &lane{endpoint: e, lean: lc})
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	p.stop = stop
-	for _, l := range p.lanes {
-		p.work.Go(func() { p.keep(ctx, l) })
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	p.lanes.Store(new([]*lane))
+	if err := p.Update(cfg.Endpoints); err != nil {
+		p.stop()
+		return nil, err
 	}
 	return p, nil
 }
 
+// Update makes endpoints those of the pool. What is connected and stays is not touched; the connections to others get no new
+// calls and are closed after RetireGrace. An error says which endpoint is wrong, and nothing changes then.
+func (p *Pool) Update(endpoints []string) error {
+	if n := len(endpoints); n == 0 || n > EndpointsMax {
+		return fmt.Errorf("upstream: %d endpoints are given; there must be 1 to %d", n, EndpointsMax)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	old := map[string]*lane{}
+	for _, l := range *p.lanes.Load() {
+		old[l.endpoint] = l
+	}
+	var list, fresh []*lane
+	for _, e := range endpoints {
+		if l := old[e]; l != nil {
+			list = append(list, l)
+			delete(old, e)
+			continue
+		}
+		lc, secure, err := address(e, p.cfg.TLS != nil)
+		if err != nil {
+			return err
+		}
+		lc.Agent, lc.Window = p.cfg.Agent, StreamWindow
+		l := &lane{endpoint: e, lean: lc, secure: secure, retired: make(chan struct{})}
+		list, fresh = append(list, l), append(fresh, l)
+	}
+	p.lanes.Store(&list)
+	for _, l := range fresh {
+		p.work.Go(func() { p.keep(l) })
+	}
+	for _, l := range old {
+		close(l.retired)
+	}
+	return nil
+}
+
 // address understands an endpoint as etcd's clients do.
-func address(endpoint string, conf *tls.Config) (lean.Config, error) {
+func address(endpoint string, secure bool) (c lean.Config, withTLS bool, err error) {
 	scheme, rest, found := strings.Cut(endpoint, "://")
 	if !found {
 		scheme, rest = "", endpoint
@@ -115,30 +149,32 @@ func address(endpoint string, conf *tls.Config) (lean.Config, error) {
 			scheme, rest = s, after
 		}
 	}
-	c := lean.Config{Address: rest, TLS: conf}
+	c = lean.Config{Address: rest}
 	switch scheme {
-	case "", "https", "unixs":
-		if scheme != "" && conf == nil {
-			c.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
+	case "https", "unixs":
+		withTLS = true
+	case "":
+		withTLS = secure
 	case "http", "unix":
-		c.TLS = nil
 	default:
-		return c, fmt.Errorf("upstream: endpoint %q: the scheme must be http, https, unix or unixs", endpoint)
+		return c, false, fmt.Errorf("upstream: endpoint %q: the scheme must be http, https, unix or unixs", endpoint)
 	}
 	if strings.HasPrefix(scheme, "unix") {
 		c.Network = "unix"
-		return c, nil
+		return c, withTLS, nil
 	}
 	c.Address, _, _ = strings.Cut(rest, "/")
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
-		return c, fmt.Errorf("upstream: endpoint %q: it must be a URL or host:port: %w", endpoint, err)
+		return c, false, fmt.Errorf("upstream: endpoint %q: it must be a URL or host:port: %w", endpoint, err)
 	}
-	return c, nil
+	return c, withTLS, nil
 }
 
-// keep has a connection to l until the pool is closed.
-func (p *Pool) keep(ctx context.Context, l *lane) {
+// keep has a connection to l until it is retired or the pool closed.
+func (p *Pool) keep(l *lane) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	p.work.Go(func() { p.retire(ctx, cancel, l) })
 	wait := redialMin
 	for ctx.Err() == nil {
 		began := p.cfg.Clock.Now()
@@ -168,10 +204,39 @@ func (p *Pool) keep(ctx context.Context, l *lane) {
 	}
 }
 
+// retire ends a lane some time after it was taken out of the list.
+func (p *Pool) retire(ctx context.Context, cancel context.CancelFunc, l *lane) {
+	select {
+	case <-l.retired:
+	case <-ctx.Done():
+		return
+	}
+	defer cancel()
+	c := l.conn.Load()
+	if c == nil {
+		return
+	}
+	c.set(false)
+	t := p.cfg.Clock.NewTimer(RetireGrace)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.Lost():
+	case <-ctx.Done():
+	}
+}
+
 func (p *Pool) dial(ctx context.Context, l *lane) (*Conn, error) {
 	dialing, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
 	defer cancel()
-	raw, err := lean.Dial(dialing, l.lean)
+	cfg := l.lean
+	if l.secure {
+		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		if p.cfg.TLS != nil {
+			cfg.TLS = p.cfg.TLS()
+		}
+	}
+	raw, err := lean.Dial(dialing, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -226,8 +291,9 @@ func (p *Pool) Now() *Conn { return p.now(nil) }
 func (p *Pool) now(avoid *Conn) *Conn {
 	first := int(p.turn.Add(1))
 	var reachable *Conn
-	for i := range p.lanes {
-		c := p.lanes[(first+i)%len(p.lanes)].conn.Load()
+	lanes := *p.lanes.Load()
+	for i := range lanes {
+		c := lanes[(first+i)%len(lanes)].conn.Load()
 		if c == nil || c.lean.Err() != nil {
 			continue
 		}
@@ -242,12 +308,39 @@ func (p *Pool) now(avoid *Conn) *Conn {
 }
 
 func (p *Pool) none() error {
-	for _, l := range p.lanes {
+	for _, l := range *p.lanes.Load() {
 		if err := l.lastErr.Load(); err != nil {
 			return fmt.Errorf("%w: %w", ErrNone, *err)
 		}
 	}
 	return ErrNone
+}
+
+// Endpoints are the endpoints now, those whose member serves first.
+func (p *Pool) Endpoints() []string {
+	var serving, others []string
+	for _, l := range *p.lanes.Load() {
+		if c := l.conn.Load(); c != nil && c.Serving() {
+			serving = append(serving, l.endpoint)
+		} else {
+			others = append(others, l.endpoint)
+		}
+	}
+	return append(serving, others...)
+}
+
+// Counts says how many endpoints there are, to how many a connection is open, and how many of their members serve.
+func (p *Pool) Counts() (endpoints, connected, serving int) {
+	lanes := *p.lanes.Load()
+	for _, l := range lanes {
+		if c := l.conn.Load(); c != nil && c.lean.Err() == nil {
+			connected++
+			if c.Serving() {
+				serving++
+			}
+		}
+	}
+	return len(lanes), connected, serving
 }
 
 // Close closes every connection, which ends what is under way on them, and waits until that is done.
@@ -261,4 +354,12 @@ func (p *Pool) Close() {
 	if !already {
 		p.announce()
 	}
+}
+
+// Other is Now, but never avoid.
+func (p *Pool) Other(avoid *Conn) *Conn {
+	if c := p.now(avoid); c != avoid {
+		return c
+	}
+	return nil
 }

@@ -56,6 +56,11 @@ func (p *Pool) watch(ctx context.Context, l *lane, c *Conn) {
 			p.cfg.Log("the store's member has been silent for too long: closing the connection", "endpoint", l.endpoint, "silent", silent)
 			return
 		}
+		select {
+		case <-l.retired:
+			why = "it is no endpoint any more"
+		default:
+		}
 		if c.set(why == "") {
 			if why == "" {
 				p.cfg.Log("the store's member serves again", "endpoint", l.endpoint)
