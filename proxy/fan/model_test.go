@@ -189,11 +189,9 @@ func runModel(t *testing.T, seed uint64) {
 		}
 	}()
 	writers.Wait()
+	m.final = m.revision()
 	close(m.over)
 	<-broken
-	m.mu.Lock()
-	m.final = m.acked
-	m.mu.Unlock()
 	put(t, m.store, "z", "the end") // so that who waits for a progress answer sees one beyond the last event
 	clients.Wait()
 	s := m.front.hub.Stats()
@@ -305,16 +303,16 @@ func (c *modelClient) run(conn *grpc.ClientConn) {
 
 // conclude reads on until everything that happened is known to have come.
 func (c *modelClient) conclude(responses <-chan *pb.WatchResponse) {
-	for id, w := range c.watchers {
-		if w.req.StartRevision > c.m.revision() && !c.leaving[id] {
-			c.leaving[id] = true
-			c.s.cancelWatch(id)
-		}
-	}
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	deadline := time.After(patience)
 	for {
+		for id, w := range c.watchers { // those who start in the future keep a stream without progress
+			if w.req.StartRevision > c.m.final && !c.leaving[id] {
+				c.leaving[id] = true
+				c.s.cancelWatch(id)
+			}
+		}
 		if len(c.pending) == 0 && len(c.watchers) == 0 {
 			return
 		}
