@@ -13,9 +13,15 @@ type asking struct {
 	byID   map[int64]*group
 	next   []*session // for the next request
 	sent   []*session // for the one under way
-	due    []*session // answered, and to be paid after the rounds
+	due    []debt     // answers, to be paid after the rounds: what came before them may not be handed out yet
 	at     time.Time  // when the request under way, or the last one, was made
 	open   bool       // one is under way
+}
+
+// debt is an answer for a session.
+type debt struct {
+	session *session
+	rev     int64
 }
 
 // lost is called with the shared link.
@@ -41,9 +47,11 @@ func (f *feed) askFor(s *session) {
 // so it has to wait until these are made.
 func (f *feed) tendProgress() {
 	a := &f.ask
-	for _, s := range a.due {
-		s.pay()
+	for _, d := range a.due {
+		d.session.owed = max(d.session.owed, d.rev)
+		d.session.pay()
 	}
+	clear(a.due)
 	a.due = a.due[:0]
 	f.flush()
 	l := f.shared.link
@@ -84,10 +92,7 @@ func (f *feed) progressed(r *wire.WatchResponse) {
 		g.upTo = max(g.upTo, r.Header.Revision)
 	}
 	for _, s := range a.sent {
-		if !s.closed {
-			s.owed = max(s.owed, r.Header.Revision)
-			a.due = append(a.due, s)
-		}
+		a.due = append(a.due, debt{s, r.Header.Revision})
 	}
 	a.sent = nil
 }
