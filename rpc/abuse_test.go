@@ -253,7 +253,7 @@ func TestHalfOpen(t *testing.T) {
 		if _, err := nc.Write([]byte(said)); err != nil {
 			t.Fatal(err)
 		}
-		if err := nc.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := nc.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		for buf := make([]byte, 1000); err == nil; {
@@ -263,9 +263,11 @@ func TestHalfOpen(t *testing.T) {
 			t.Errorf("after %q the connection stays open", said)
 		}
 	}
-	c := s.connect(t)
-	c.must(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block(plainRequest("/t.T/Echo")...)}))
-	c.expectGoAway(http2.ErrCodeEnhanceYourCalm)
+	patiently(t, time.Second, func(t testing.TB, limit time.Duration) {
+		c := start(t, rpc.Config{HandshakeTimeout: limit}, nil).connect(t)
+		c.must(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block(plainRequest("/t.T/Echo")...)}))
+		c.expectGoAway(http2.ErrCodeEnhanceYourCalm)
+	})
 }
 
 // TestWindowGames breaks the rules of flow control.
