@@ -34,7 +34,7 @@ func startServer(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
-	c, err := clientv3.New(clientv3.Config{Endpoints: s.ClientURLs(), DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: s.ClientURLs(), DialTimeout: 2 * time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func startGate(t *testing.T) (*gate, *grpc.Server, string) {
 // until polls for a condition.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); {
+	for end := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(end) {
 			t.Fatalf("it does not happen: %s", what)
 		}
@@ -104,7 +104,7 @@ func start(t *testing.T, name string, o Options) chan outcome {
 // startUntil is start with a way to interrupt the run.
 func startUntil(t *testing.T, name string, o Options) (chan outcome, context.CancelFunc) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	end := make(chan outcome, 1)
 	go func() {

@@ -18,7 +18,7 @@ import (
 	"quorate.dev/quorate/limits"
 )
 
-const patience = 20 * time.Second // for what must happen; it decides nothing when all is well
+const patience = 2 * time.Minute // for what must happen; it decides nothing when all is well
 
 // member is a transport behind an HTTP server, and what it received.
 type member struct {

@@ -212,7 +212,7 @@ func (s *fakeSink) take(n int) []*pb.WatchResponse {
 // eventually polls for a condition; it fails the test after half a minute.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
