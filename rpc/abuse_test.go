@@ -345,9 +345,12 @@ func TestHeldBytes(t *testing.T) {
 	defer close(release)
 	c := s.connect(t)
 	full := message(make([]byte, 16<<10-5))
-	go func() {
+	go func() { // until the test ends, and its connection with it
 		for id := uint32(1); id < 2*200; id += 2 {
-			c.request(id, "/t.T/Deaf", false)
+			head := http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: c.block(plainRequest("/t.T/Deaf")...)}
+			if c.fr.WriteHeaders(head) != nil {
+				return
+			}
 			for range 60 {
 				if c.fr.WriteData(id, false, full) != nil {
 					return
