@@ -1,5 +1,6 @@
 # `make` lists the targets. What CI runs is `make ci`, nothing more.
 GO      ?= go
+GOTEST  ?= $(GO) test
 FUZZ    ?= 10s
 PKGS     = ./...
 RACE     = ./internal/arena ./rpc ./peer ./snapshot ./wal ./storage ./mvcc ./state ./node ./leader ./watch ./v2hub ./v2http ./grpcapi ./insight ./server ./load/...
@@ -20,13 +21,13 @@ check: lint ## format, vet, architecture rules and the quick tests: a minute or 
 	$(GO) test -short $(PKGS)
 
 test: ## all unit, scenario and crash tests of the module
-	$(GO) test -timeout 15m $(PKGS)
+	$(GOTEST) -timeout 15m $(PKGS)
 
 race: ## the concurrent packages under the race detector, with invariant checks on
 	$(GO) test -race -short -tags invariants -timeout 15m $(RACE)
 
 compat: ## the same requests to us and to a real etcd, answers compared
-	cd test/compat && $(GO) test -timeout 20m ./...
+	cd test/compat && $(GOTEST) -timeout 20m ./...
 
 cluster: ## three real processes killed, paused, restarted and cut off from a majority under load
 	cd test/cluster && $(GO) test -count=1 -timeout 10m .
@@ -54,10 +55,10 @@ canaries: ## mistakes planted in the simulated code: each must be found
 	scripts/canaries
 
 clients: ## clients nobody here wrote: etcdctl 3.4 and 3.7, etcdutl, the npm package etcd3
-	cd test/e2e && $(GO) test -count=1 -timeout 15m ./...
+	cd test/e2e && $(GOTEST) -count=1 -timeout 15m ./...
 
 k8s: ## the Kubernetes storage layer on top of us
-	cd test/k8s && $(GO) test -count=1 -timeout 15m ./...
+	cd test/k8s && $(GOTEST) -count=1 -timeout 15m ./...
 
 OBJECTS ?= 2000
 switchover: ## a real Kubernetes API server is moved from etcd to us and back under load; OBJECTS it holds; builds it first, which takes minutes; writes bench/results

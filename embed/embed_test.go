@@ -21,7 +21,7 @@ import (
 
 func start(t *testing.T, c embed.Config) *embed.Server {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	s, err := embed.Start(ctx, c)
 	if err != nil {
@@ -37,7 +37,7 @@ func start(t *testing.T, c embed.Config) *embed.Server {
 
 func client(t *testing.T, s *embed.Server) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: s.ClientURLs(), DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: s.ClientURLs(), DialTimeout: 2 * time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func client(t *testing.T, s *embed.Server) *clientv3.Client {
 
 func deadline(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

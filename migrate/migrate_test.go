@@ -214,7 +214,7 @@ func TestTransformerChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline, tick := time.After(20*time.Second), time.NewTicker(10*time.Millisecond)
+	deadline, tick := time.After(2*time.Minute), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
 	for alive(child) {
 		select {

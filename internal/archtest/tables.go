@@ -73,7 +73,8 @@ var mayImport = map[string][]string{
 		"ids", "fault", "limits", "wire", "command", "mvcc", "member", "auth", "state", "storage", "wal", "snapshot", "node", "leader", "watch",
 		"v2store", "v2hub", "internal/clock", "internal/disk", "internal/check", "internal/sim/disk",
 	},
-	"internal/sim": {"internal/sim/world", "internal/clock"},
+	"internal/sim":   {"internal/sim/world", "internal/clock"},
+	"internal/rerun": {"internal/clock"},
 }
 
 // pure packages hold the deterministic middle of the store.
@@ -121,6 +122,6 @@ var bannedCalls = []struct {
 		"use internal/clock, so that tests own the time"},
 	{"log.Fatal", false, nil, "return the error; cmd decides about exit codes"},
 	{"log.Printf", false, nil, "use the server's logger"},
-	{"os.Exit", false, []string{"cmd/quorate", "server", "internal/sim"}, "return the error; cmd decides about exit codes"},
+	{"os.Exit", false, []string{"cmd/quorate", "server", "internal/sim", "internal/rerun"}, "return the error; cmd decides about exit codes"},
 	{"context.TODO", false, nil, "pass the caller's context"},
 }

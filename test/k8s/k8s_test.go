@@ -91,7 +91,7 @@ func startServer(t *testing.T) *kubernetes.Client {
 			t.Logf("the server's log:\n%s", text[max(0, len(text)-4000):])
 		}
 	})
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for poll := time.NewTicker(10 * time.Millisecond); ; {
 		select {
 		case <-deadline:
@@ -106,7 +106,7 @@ func startServer(t *testing.T) *kubernetes.Client {
 			}
 		}
 	}
-	client, err := kubernetes.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	client, err := kubernetes.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: 2 * time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -198,7 +198,7 @@ func (s *Server) Stop() error {
 	select {
 	case <-s.done:
 		return s.log.Close()
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		s.Kill()
 		return fmt.Errorf("etcd still ran a minute after SIGTERM")
 	}
