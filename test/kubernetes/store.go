@@ -39,25 +39,21 @@ type StoreMember struct {
 	*Process
 }
 
-// NewStoreCluster chooses addresses and makes certificates. Its files are below dir/name.
-func NewStoreCluster(kind proc.Kind, dir, name string, members int, flags ...string) (*StoreCluster, error) {
-	c := &StoreCluster{Kind: kind}
+// NewStoreCluster chooses addresses and makes certificates by ca. Its files are below dir/name.
+func NewStoreCluster(kind proc.Kind, ca *CA, dir, name string, members int, flags ...string) (*StoreCluster, error) {
+	c := &StoreCluster{Kind: kind, CA: ca}
 	dir = filepath.Join(dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	var err error
-	if c.CA, err = NewCA(dir, "store-ca"); err != nil {
-		return nil, err
-	}
-	server, err := c.CA.Issue("member", "member")
+	server, err := ca.Issue(name+"-member", "member")
 	if err != nil {
 		return nil, err
 	}
-	if c.root, err = c.CA.Issue("root", "root"); err != nil {
+	if c.root, err = ca.Issue(name+"-root", "root"); err != nil {
 		return nil, err
 	}
-	if c.api, err = c.CA.Issue("apiserver-etcd-client", StoreUser); err != nil {
+	if c.api, err = ca.Issue(name+"-client", StoreUser); err != nil {
 		return nil, err
 	}
 	ports, err := proc.FreePorts(2 * members)

@@ -58,11 +58,12 @@ func kind(t *testing.T) proc.Kind {
 
 // stand is a control plane on a store.
 type stand struct {
-	dir   string
-	plane *k8s.Plane
-	store *k8s.StoreCluster
-	root  *clientv3.Client // past the API, to see what is stored
-	sides []*side
+	dir     string
+	plane   *k8s.Plane
+	storeCA *k8s.CA // of all stores
+	store   *k8s.StoreCluster
+	root    *clientv3.Client // past the API, to see what is stored
+	sides   []*side
 }
 
 // side is an API server and clients of it.
@@ -76,12 +77,14 @@ type side struct {
 }
 
 // newStand starts a protected store of so many members.
-func newStand(t *testing.T, members int) *stand {
+func newStand(t *testing.T, members int, flags ...string) *stand {
 	s := &stand{dir: t.TempDir()}
 	var err error
 	s.plane, err = k8s.NewPlane(filepath.Join(s.dir, "plane"))
 	must(t, err)
-	s.store = s.protected(t, "store", members)
+	s.storeCA, err = k8s.NewCA(s.dir, "store-ca")
+	must(t, err)
+	s.store = s.protected(t, "store", members, flags...)
 	s.root, err = s.store.Client()
 	must(t, err)
 	t.Cleanup(func() { s.root.Close() })
@@ -93,8 +96,8 @@ func newStand(t *testing.T, members int) *stand {
 	return s
 }
 
-func (s *stand) protected(t *testing.T, name string, members int) *k8s.StoreCluster {
-	c, err := k8s.NewStoreCluster(kind(t), s.dir, name, members)
+func (s *stand) protected(t *testing.T, name string, members int, flags ...string) *k8s.StoreCluster {
+	c, err := k8s.NewStoreCluster(kind(t), s.storeCA, s.dir, name, members, flags...)
 	must(t, err)
 	t.Cleanup(c.Kill)
 	must(t, c.Start(t.Context()))
@@ -113,6 +116,7 @@ func (s *stand) newSide(t *testing.T, name string, flags ...string) *side {
 	must(t, err)
 	t.Cleanup(api.Kill)
 	x := &side{name: name, api: api, config: s.plane.Config(api.URL())}
+	x.config.WarningHandler = rest.NoWarnings{}
 	typed := rest.CopyConfig(x.config)
 	typed.ContentType = runtime.ContentTypeProtobuf
 	x.Clientset, err = kubernetes.NewForConfig(typed)

@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+
+	k8s "quorate.dev/quorate/test/kubernetes"
 )
 
 // count returns how many keys are below /registry/ + prefix.
@@ -123,21 +125,30 @@ func compacted(t *testing.T, s *stand) {
 // compactRevision is the store's, which only a read of what is gone tells.
 func (s *stand) compactRevision(t *testing.T) int64 {
 	t.Helper()
-	w := s.root.Watch(t.Context(), "compact_rev_key", clientv3.WithRev(1))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := s.root.Watch(ctx, "compact_rev_key", clientv3.WithRev(1))
 	for r := range w {
 		return r.CompactRevision
 	}
 	return 0
 }
 
-// compaction by an API server itself, which is started anew for that.
+// compaction by an API server itself, which is started anew for that. To compact is root's right, so its user gets that role.
 func compaction(t *testing.T, s *stand) {
 	x := s.direct()
+	c, err := s.store.APIClient()
+	must(t, err)
+	defer c.Close()
+	_, err = c.Compact(t.Context(), s.revision(t))
+	refused(t, "a compaction by who has but the keys", err, func(err error) bool { return err == rpctypes.ErrPermissionDenied })
+	_, err = s.root.UserGrantRole(t.Context(), k8s.StoreUser, "root")
+	must(t, err)
 	must(t, x.api.Stop())
 	x.api.Flags = append(x.api.Flags, "--etcd-compaction-interval=3s")
 	must(t, x.api.Start(t.Context(), s.store.Store()))
 	ns := namespace(t, x)
-	_, err := x.CoreV1().ConfigMaps(ns).Create(t.Context(), configMap("one"), metav1.CreateOptions{})
+	_, err = x.CoreV1().ConfigMaps(ns).Create(t.Context(), configMap("one"), metav1.CreateOptions{})
 	must(t, err)
 	was := s.compactRevision(t)
 	for round := range 2 { // that it has done it once does not mean that it goes on
@@ -156,6 +167,8 @@ func compaction(t *testing.T, s *stand) {
 	if len(resp.Kvs) != 1 || resp.Kvs[0].Version < 2 {
 		t.Errorf("compact_rev_key is %v", resp.Kvs)
 	}
+	_, err = s.root.UserRevokeRole(t.Context(), k8s.StoreUser, "root")
+	must(t, err)
 	t.Logf("the store was compacted to %d, is to %d", was, s.compactRevision(t))
 }
 
