@@ -3,7 +3,9 @@ package kubernetes
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // Kubeconfig writes the file with which a program reaches the API at url as user, by a certificate.
@@ -48,12 +50,38 @@ func (p *Plane) Nodes(url, label string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty := filepath.Join(p.Dir, "kwok.yaml") // not that of who runs the test
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+	stages, err := p.stages()
+	if err != nil {
 		return nil, err
 	}
-	return p.start(name, "kwok", "--config="+empty, "--kubeconfig="+config, "--manage-all-nodes=false", "--manage-nodes-with-label-selector="+label,
+	return p.start(name, "kwok", "--config="+stages, "--kubeconfig="+config, "--manage-all-nodes=false", "--manage-nodes-with-label-selector="+label,
 		"--node-lease-duration-seconds=40", "--cidr=10.244.0.0/16", "--node-ip=10.0.0.1")
+}
+
+// stages writes what kwok's module says of how nodes and pods come to be, live and end, without delays.
+func (p *Plane) stages() (string, error) {
+	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok")
+	cmd.Dir = filepath.Join(here(), "programs", "kwok")
+	module, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("finding kwok's module: %w", err)
+	}
+	var all []byte
+	for _, kind := range []string{"node/fast", "node/heartbeat-with-lease", "pod/fast"} {
+		files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(module)), "kustomize", "stage", filepath.FromSlash(kind), kind[:strings.Index(kind, "/")]+"-*.yaml"))
+		if err != nil || files == nil {
+			return "", fmt.Errorf("kwok's module has no stages of %s: %v", kind, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return "", err
+			}
+			all = append(append(all, "---\n"...), text...)
+		}
+	}
+	path := filepath.Join(p.Dir, "kwok.yaml")
+	return path, os.WriteFile(path, all, 0o600)
 }
 
 func (p *Plane) start(name, program string, args ...string) (*Process, error) {

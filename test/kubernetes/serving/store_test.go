@@ -172,8 +172,8 @@ func compaction(t *testing.T, s *stand) {
 	t.Logf("the store was compacted to %d, is to %d", was, s.compactRevision(t))
 }
 
-// observer keeps changing one object through one API server, and watches it through another one as controllers do, and as a client that
-// resumes.
+// observer keeps changing one object through an API server without watch caches, whose watches are the store's, and resumes a watch there;
+// through another one it looks as controllers do, which list again when they have to.
 type observer struct {
 	acknowledged int // the last that was
 	stop         context.CancelFunc
@@ -184,7 +184,7 @@ type observer struct {
 	errs         []error
 }
 
-// observe writes through the direct API server and looks through the cached one.
+// observe begins it.
 func (s *stand) observe(t *testing.T, ns string) *observer {
 	o := &observer{}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -197,7 +197,7 @@ func (s *stand) observe(t *testing.T, ns string) *observer {
 	o.store = store
 	o.ended.Go(func() { controller.RunWithContext(ctx) })
 	o.ended.Go(func() { o.write(ctx, s.direct(), ns) })
-	o.ended.Go(func() { o.watch(ctx, x, ns, first.ResourceVersion) })
+	o.ended.Go(func() { o.watch(ctx, s.direct(), ns, first.ResourceVersion) })
 	return o
 }
 
@@ -308,7 +308,7 @@ func (o *observer) end(t *testing.T) {
 	t.Logf("%d writes acknowledged, all seen once and in order", o.acknowledged)
 }
 
-// restarts of the API server that clients watch at, and of the store under both, by SIGTERM and SIGKILL.
+// restarts of an API server whose clients list and watch, and of the store under both, by SIGTERM and SIGKILL.
 func restarts(t *testing.T, s *stand) {
 	x := s.cached()
 	ns := namespace(t, x)
