@@ -172,6 +172,15 @@ func namespace(t *testing.T, x *side) string {
 	return name
 }
 
+// settled waits until controllers have put into a namespace what they do.
+func settled(t *testing.T, x *side, ns string) {
+	t.Helper()
+	eventually(t, "controllers have seen the namespace", func() error {
+		_, err := x.CoreV1().ConfigMaps(ns).Get(t.Context(), "kube-root-ca.crt", metav1.GetOptions{})
+		return err
+	})
+}
+
 // get returns the body at a path of the API, with its status.
 func (x *side) get(t *testing.T, path string, headers ...string) (int, http.Header, []byte) {
 	t.Helper()

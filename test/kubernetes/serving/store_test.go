@@ -81,6 +81,7 @@ func (s *stand) compact(t *testing.T) {
 // compacted: what lists and watches of revisions that are gone are told.
 func compacted(t *testing.T, s *stand) {
 	s.both(t, func(t *testing.T, x *side, ns string) {
+		settled(t, x, ns)
 		fill(t, x, ns, 60)
 		ctx, maps := t.Context(), x.CoreV1().ConfigMaps(ns)
 		first, err := maps.List(ctx, metav1.ListOptions{Limit: 25})

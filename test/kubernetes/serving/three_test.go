@@ -67,7 +67,7 @@ func newWorkload(t *testing.T) *workload {
 	w.side = s.newSide(t, "api", "--etcd-compaction-interval=0", "--etcd-servers-overrides=/events#"+w.events.Members[0].URL)
 	s.startSides(t)
 	url := w.api.URL()
-	manager, err := s.plane.ControllerManager(url, "--node-monitor-grace-period=50s")
+	manager, err := s.plane.ControllerManager(url, "--node-monitor-grace-period=50s", "--node-eviction-rate=5")
 	must(t, err)
 	t.Cleanup(manager.Kill)
 	scheduler, err := s.plane.Scheduler(url)
