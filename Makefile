@@ -64,6 +64,10 @@ OBJECTS ?= 2000
 switchover: ## a real Kubernetes API server is moved from etcd to us and back under load; OBJECTS it holds; builds it first, which takes minutes; writes bench/results
 	cd test/kubernetes && $(GO) test -count=1 -timeout 40m -v ./switchover -objects $(OBJECTS) -result $(CURDIR)/bench/results/switchover-$$(date -u +%Y%m%dT%H%M%SZ).txt
 
+STORE ?= quorate
+kubernetes: ## real API servers, controllers, scheduler and nodes of kwok on us, step by step; STORE=etcd: on the judge; builds them first, which takes minutes
+	cd test/kubernetes && $(GO) test -count=1 -timeout 40m -v ./serving -store $(STORE)
+
 ui: ## the web page of real processes in headless Chromium, which has to be installed; UI_FLAGS=-update takes the screenshots anew
 	cd test/ui && $(GO) test -count=1 -parallel 3 -timeout 5m . $(UI_FLAGS)
 
@@ -111,4 +115,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: transfer sim sim-short canaries help build lint check test race compat cluster power cluster-large clients k8s switchover ui fuzz fuzz-long fuzz-auth kill bench bench-auth bench-cluster faults faults-short failover rewrite ci
+.PHONY: transfer sim sim-short canaries help build lint check test race compat cluster power cluster-large clients k8s kubernetes switchover ui fuzz fuzz-long fuzz-auth kill bench bench-auth bench-cluster faults faults-short failover rewrite ci
