@@ -30,7 +30,7 @@ compat: ## the same requests to us and to a real etcd, answers compared
 	cd test/compat && $(GOTEST) -timeout 20m ./...
 
 cluster: ## three real processes killed, paused, restarted and cut off from a majority under load
-	cd test/cluster && $(GO) test -count=1 -timeout 10m .
+	cd test/cluster && $(GO) test -count=1 -timeout 20m .
 
 power: ## the power of real processes is cut: needs root and /dev/fuse; POWER_ROUNDS and POWER_SEED choose
 	cd test/power && $(GO) test -count=1 -timeout 15m ./...

@@ -206,6 +206,17 @@ func TestSettings(t *testing.T) {
 
 // TestCloseEndsWatches checks that a stop does not wait for clients that never leave.
 func TestCloseEndsWatches(t *testing.T) {
+	var took time.Duration
+	for range 5 { // a machine that stalls may make one stop last
+		if took = closedUnderAWatch(t); took < 14*time.Second { // what waits is ended after 15 s
+			return
+		}
+	}
+	t.Errorf("the stop took %v", took)
+}
+
+func closedUnderAWatch(t *testing.T) (took time.Duration) {
+	t.Helper()
 	s := start(t, embed.Config{Dir: t.TempDir()})
 	c := client(t, s)
 	ctx := deadline(t)
@@ -217,9 +228,7 @@ func TestCloseEndsWatches(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(begin); took > 14*time.Second { // what waits is ended after 15 s
-		t.Errorf("the stop took %v", took)
-	}
+	return time.Since(begin)
 }
 
 // TestAddresses serves gRPC on a unix socket, HTTP on its own address and metrics on another.

@@ -461,6 +461,8 @@ func TestHold(t *testing.T) {
 	for _, c := range cs {
 		c.await(2*(calls-1) + 1)
 	}
+	// An answer may be read before its write is counted.
+	eventually(t, "all writes are counted", func() bool { return o.writes.Load()-before >= conns })
 	if n := o.writes.Load() - before; n != conns {
 		t.Errorf("%d answers on %d connections took %d writes", conns*calls, conns, n)
 	}

@@ -49,7 +49,7 @@ func await(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !f(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 20 s", what)
+			t.Fatalf("%s: not in time", what)
 		}
 	}
 }
