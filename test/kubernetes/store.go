@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,9 @@ type StoreCluster struct {
 type StoreMember struct {
 	Name string
 	URL  string // for clients, the same after a restart
+	// Flags are added to what it needs at the next start.
+	Flags []string
+
 	kind proc.Kind
 	dir  string
 	args []string
@@ -75,7 +79,7 @@ func NewStoreCluster(kind proc.Kind, ca *CA, dir, name string, members int, flag
 			"--cert-file="+server.Cert, "--key-file="+server.Key, "--trusted-ca-file="+c.CA.File, "--client-cert-auth",
 			"--peer-cert-file="+server.Cert, "--peer-key-file="+server.Key, "--peer-trusted-ca-file="+c.CA.File, "--peer-client-cert-auth",
 			"--watch-progress-notify-interval=5s")
-		m.args = append(m.args, flags...)
+		m.Flags = append(m.Flags, flags...)
 		c.Members = append(c.Members, m)
 	}
 	return c, nil
@@ -87,7 +91,7 @@ func (m *StoreMember) Start() error {
 	if err != nil {
 		return err
 	}
-	m.Process, err = StartProcess(m.dir, m.Name, bin, m.args...)
+	m.Process, err = StartProcess(m.dir, m.Name, bin, append(slices.Clone(m.args), m.Flags...)...)
 	return err
 }
 

@@ -27,7 +27,7 @@ func TestOneMember(t *testing.T) {
 			})
 		}
 	})
-	for _, x := range []step{{"compacted", compacted}, {"compaction", compaction}, {"restarts", restarts}, {"metrics", metrics}} {
+	for _, x := range []step{{"compacted", compacted}, {"compaction", compaction}, {"restarts", restarts}, {"quota", quota}, {"metrics", metrics}} {
 		t.Run(x.name, func(t *testing.T) { x.run(t, s) })
 	}
 	if t.Failed() {
