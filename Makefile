@@ -47,6 +47,9 @@ recordings: ## docs/recordings: the tool's own verbs on three members, in tmux
 kube-schema: ## the embedded schema of Kubernetes types, after a change of the version in cli/kube/gen/go.mod
 	cd cli/kube/gen && $(GO) run . ../schema.gz
 
+k8s-objects: ## the embedded objects of "quorate bench k8s", after a change in load/k8s/gen
+	cd load/k8s/gen && $(GO) run . ../objects.gz
+
 sim-short: ## the 2,000 seeds that CI simulates
 	$(GO) run ./internal/sim -seeds 2000 -seed 1 -long 20
 
