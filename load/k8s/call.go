@@ -128,6 +128,9 @@ func (x *call) End(err error) {
 func (d *driver) message(x *call) (lean.Method, lean.Message) {
 	m := &d.making
 	m.key, m.value = m.key[:0], m.value[:0]
+	if x.list != nil {
+		return x.list.page(m)
+	}
 	space := d.space(x.id)
 	id := identity{at: x.at}
 	switch x.class {
@@ -168,7 +171,7 @@ func (d *driver) message(x *call) (lean.Method, lean.Message) {
 	case compactStore:
 		return lean.Compact, &wire.CompactionRequest{Revision: x.rev}
 	}
-	return x.list.page(x.class, m)
+	panic("no message for " + kinds[x.class].verb + " " + kinds[x.class].resource) // every class is listed above
 }
 
 // podSize is 0 for a large pod, 1 for a small one: every fifth is small.

@@ -23,7 +23,7 @@ type listing struct {
 }
 
 // page makes the request of the next page.
-func (l *listing) page(_ class, m *making) (lean.Method, lean.Message) {
+func (l *listing) page(m *making) (lean.Method, lean.Message) {
 	m.get = wire.RangeRequest{Key: l.from, RangeEnd: l.end, Limit: l.limit, Revision: l.revision, KeysOnly: l.keysOnly}
 	return lean.Range, &m.get
 }

@@ -35,8 +35,16 @@ func (d *driver) verify(ctx context.Context) (*Verified, error) {
 			}
 			check(pods, n, mod, d.pods.at(n).rev)
 		},
-		nodes:  func(n, mod int64) { v.Nodes++; check(nodes, n, mod, d.nodes[n].status) },
-		leases: func(n, mod int64) { v.Leases++; check(leases, n, mod, d.nodes[n].lease) },
+		nodes: func(n, mod int64) {
+			if v.Nodes++; n >= 0 && n < int64(len(d.nodes)) {
+				check(nodes, n, mod, d.nodes[n].status)
+			}
+		},
+		leases: func(n, mod int64) {
+			if v.Leases++; n >= 0 && n < int64(len(d.nodes)) {
+				check(leases, n, mod, d.nodes[n].lease)
+			}
+		},
 		events: func(int64, int64) { v.Events++ },
 	}
 	var failed error
