@@ -93,6 +93,12 @@ bench-auth: ## the part of it about authentication and TLS, beside puts without:
 bench-cluster: ## the same with three members of each on this machine: 25 minutes
 	cd bench && $(GO) run . -build -members 3
 
+bench-k8s: ## the part of it that plays a Kubernetes cluster: limit, latency, events to one watcher; a quarter of an hour
+	cd bench && $(GO) run . -build -only k8s -rounds 1
+
+bench-k8s-kill: ## three members under the traffic of a Kubernetes cluster, each killed in turn: how long a service level is broken
+	cd test/cluster && $(GO) run ./cmd/k8skill
+
 RUNS    ?= 100
 FOR     ?= 60s
 SEED    ?= 0
@@ -113,4 +119,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: transfer sim sim-short canaries help build lint check test race compat cluster power cluster-large clients k8s switchover ui fuzz fuzz-long fuzz-auth kill bench bench-auth bench-cluster faults faults-short failover rewrite ci
+.PHONY: transfer sim sim-short canaries help build lint check test race compat cluster power cluster-large clients k8s switchover ui fuzz fuzz-long fuzz-auth kill bench bench-auth bench-cluster bench-k8s bench-k8s-kill k8s-objects faults faults-short failover rewrite ci

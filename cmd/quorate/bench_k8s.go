@@ -32,7 +32,8 @@ The store is filled with Nodes, their Leases and pods (about 10 KB each, every f
 Then, in an open loop: every node's Lease is renewed every 10 s and its status posted every 5 min; pods are created, bound, started,
 marked and deleted (7 writes each) at --churn; Events come with shared leases; single objects are read, pods are listed in pages
 of 500 and 10,000; each API server watches every resource on a connection of its own, asks for progress every 100 ms on the
-four with traffic, and takes its turn at compacting. With --relist one API server loses its watches and lists everything again.
+four with traffic, and takes its turn at compacting. With --relist there is a second run, in which one API server loses its
+watches and lists everything again.
 
 Latency counts from the instant a call was due. The exit code is 1 when a service level was broken: 99% of calls of every verb
 and resource within --slo-call (pages of lists: --slo-list), of events within --slo-delivery, of progress requests within
@@ -76,7 +77,7 @@ func (b *benchK8s) flags(f *pflag.FlagSet) {
 	f.DurationVar(&o.Rates.AllEvery, "list-all-interval", time.Minute, "between lists of all pods, 10,000 a page; negative for none")
 	f.DurationVar(&o.Times.Compaction, "compaction-interval", 5*time.Minute, "between compactions")
 	f.DurationVar(&o.Times.EventTTL, "event-ttl", time.Hour, "how long Events live")
-	f.Float64Var(&b.relist, "relist", 0, "seconds after which one API server loses its watches and lists everything; 0 for never")
+	f.Float64Var(&b.relist, "relist", 0, "seconds of a second run, after a third of which one API server loses its watches and lists everything; 0 for none")
 	f.Float64Var(&b.flood, "flood", 0, "seconds for which, after the run, one watcher gets as many events as it can; 0 for none")
 	f.BoolVar(&o.Search.On, "find-limit", false, "look for the largest cluster that keeps the service levels")
 	f.Float64Var(&b.probe, "probe-seconds", 15, "length of a probe of the search")

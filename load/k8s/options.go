@@ -47,7 +47,7 @@ type Times struct {
 	Measured   time.Duration // default 30 s
 	Warmup     time.Duration // default 3 s
 	Compaction time.Duration // between compactions, default 5 min
-	Relist     time.Duration // after so much of the run one API server loses its watches and lists all anew; 0: never
+	Relist     time.Duration // of a second run, after a third of which one API server loses its watches and lists all anew; 0: none
 	EventTTL   time.Duration // default 1 h
 	Flood      time.Duration // of events to one watcher, after the run; 0: none
 }
@@ -142,6 +142,8 @@ func (o *Options) check() error {
 		within("warmup", o.Times.Warmup.Seconds(), 0, DurationMax.Seconds()),
 		within("compaction-interval", o.Times.Compaction.Seconds(), 0.1, 86400),
 		within("event-ttl", o.Times.EventTTL.Seconds(), 60, 1e7),
+		within("relist", o.Times.Relist.Seconds(), 0, DurationMax.Seconds()),
+		within("flood", o.Times.Flood.Seconds(), 0, 600),
 		within("probe-seconds", o.Search.Measured.Seconds(), 0.1, DurationMax.Seconds()),
 		within("nodes-max", o.Search.NodesMax, 1, NodesMax),
 		within("within", o.Search.Within, 0.01, 1))

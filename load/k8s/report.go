@@ -19,6 +19,7 @@ type Report struct {
 	FillSeconds float64    `json:"fill_seconds"`
 	FillPods    int64      `json:"fill_pods"`
 	Run         *RunReport `json:"run"`
+	Relist      *RunReport `json:"relist,omitempty"` // a run in which an API server lists everything again
 	Verified    *Verified  `json:"verified,omitempty"`
 	Flood       *Flood     `json:"flood,omitempty"`
 	Limit       *Limit     `json:"limit,omitempty"`

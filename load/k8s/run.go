@@ -44,19 +44,26 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	err = d.measureAll(ctx, rep)
-	rep.judge(&o)
+	rep.judge()
 	return rep, err
 }
 
 // measureAll makes the runs that were asked for.
-func (d *driver) measureAll(ctx context.Context, rep *Report) error {
+func (d *driver) measureAll(ctx context.Context, rep *Report) (err error) {
 	o := d.o
-	r, err := d.measure(ctx, o.Size.Nodes, o.Times.Measured, o.Times.Relist, false)
-	if r != nil {
-		rep.Run = r
-	}
+	d.o.Progress("measuring: run")
+	rep.Run, err = d.measure(ctx, &trial{nodes: o.Size.Nodes, measured: o.Times.Measured})
+	d.o.Progress("measured: run")
 	if err != nil {
 		return err
+	}
+	if o.Times.Relist > 0 {
+		d.o.Progress("measuring: relist")
+		rep.Relist, err = d.measure(ctx, &trial{nodes: o.Size.Nodes, measured: o.Times.Relist, relist: o.Times.Relist / 3})
+		d.o.Progress("measured: relist")
+		if err != nil {
+			return err
+		}
 	}
 	if o.Store.Verify {
 		if rep.Verified, err = d.verify(ctx); err != nil {
@@ -64,12 +71,17 @@ func (d *driver) measureAll(ctx context.Context, rep *Report) error {
 		}
 	}
 	if o.Times.Flood > 0 {
-		if rep.Flood, err = d.flood(ctx, o.Times.Flood); err != nil {
+		d.o.Progress("measuring: flood")
+		rep.Flood, err = d.flood(ctx, o.Times.Flood)
+		d.o.Progress("measured: flood")
+		if err != nil {
 			return err
 		}
 	}
 	if o.Search.On {
+		d.o.Progress("measuring: limit")
 		rep.Limit, err = d.findLimit(ctx)
+		d.o.Progress("measured: limit")
 	}
 	return err
 }
@@ -151,11 +163,19 @@ func (d *driver) watch(ctx context.Context) error {
 	return nil
 }
 
-// measure makes one run with the traffic of so many nodes.
-func (d *driver) measure(ctx context.Context, n int, measured, relist time.Duration, hasty bool) (*RunReport, error) {
+// trial is one run that is to be made.
+type trial struct {
+	nodes    int // whose traffic is played
+	measured time.Duration
+	relist   time.Duration // since the begin of measuring, 0: never
+	hasty    bool          // ends early once it cannot keep the service levels
+}
+
+// measure makes one run.
+func (d *driver) measure(ctx context.Context, t *trial) (*RunReport, error) {
 	begin := d.now() + 20*time.Millisecond
-	p := plan{begin: begin, measured: begin + d.o.Times.Warmup, relist: relist, nodes: n, hasty: hasty}
-	p.end = p.measured + measured
+	p := plan{begin: begin, measured: begin + d.o.Times.Warmup, relist: t.relist, nodes: t.nodes, hasty: t.hasty}
+	p.end = p.measured + t.measured
 	rec := newRecorder(&d.o.SLO, p.measured, p.end)
 	d.rec.Store(rec)
 	before := d.meters()
@@ -169,10 +189,10 @@ func (d *driver) measure(ctx context.Context, n int, measured, relist time.Durat
 	if err == nil {
 		err = d.settle(ctx)
 	}
-	took := min(measured, max(d.until-p.measured, 0)) // of a hasty run, what there was
+	took := min(t.measured, max(d.until-p.measured, 0)) // of a hasty run, what there was
 	r := d.report(rec, took, d.meters().since(before))
 	r.Start = d.epoch.Add(p.measured - time.Second).UTC()
-	r.Nodes, r.Pods = n, d.pods.live()
+	r.Nodes, r.Pods = t.nodes, d.pods.live()
 	d.missing(r)
 	r.judge(&d.o.SLO)
 	return r, err

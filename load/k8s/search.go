@@ -70,7 +70,7 @@ func (d *driver) findLimit(ctx context.Context) (*Limit, error) {
 		}
 		ok := false
 		for i := 0; i < 2 && !ok; i++ {
-			r, err := d.measure(ctx, n, d.o.Search.Measured, 0, true)
+			r, err := d.measure(ctx, &trial{nodes: n, measured: d.o.Search.Measured, hasty: true})
 			if err != nil {
 				return false, err
 			}

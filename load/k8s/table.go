@@ -13,6 +13,10 @@ func (r *Report) Table(w io.Writer) error {
 	if r.Run != nil {
 		r.Run.table(&b, r.APIServers)
 	}
+	if r.Relist != nil {
+		b.WriteString("\nand while an API server lists everything again: ")
+		r.Relist.table(&b, r.APIServers)
+	}
 	if v := r.Verified; v != nil {
 		fmt.Fprintf(&b, "\nin the store afterwards: %d pods, %d nodes, %d leases, %d events; %d faults\n", v.Pods, v.Nodes, v.Leases, v.Events, len(v.Faults))
 	}

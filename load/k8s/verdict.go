@@ -46,9 +46,14 @@ func (r *RunReport) judge(slo *SLO) {
 }
 
 // judge says whether everything was in order. What a search found out about larger clusters is not judged.
-func (r *Report) judge(*Options) {
+func (r *Report) judge() {
 	if r.Run != nil {
 		r.Broken = append(r.Broken, r.Run.Broken...)
+	}
+	if r.Relist != nil {
+		for _, why := range r.Relist.Broken {
+			r.Broken = append(r.Broken, "while relisting: "+why)
+		}
 	}
 	if r.Verified != nil {
 		r.Broken = append(r.Broken, r.Verified.Faults...)
