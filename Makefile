@@ -48,6 +48,9 @@ recordings: ## docs/recordings: the tool's own verbs on three members, in tmux
 kube-schema: ## the embedded schema of Kubernetes types, after a change of the version in cli/kube/gen/go.mod
 	cd cli/kube/gen && $(GO) run . ../schema.gz
 
+k8s-objects: ## the embedded objects of "quorate bench k8s", after a change in load/k8s/gen
+	cd load/k8s/gen && $(GO) run . ../objects.gz
+
 sim-short: ## the 2,000 seeds that CI simulates
 	$(GO) run ./internal/sim -seeds 2000 -seed 1 -long 20
 
@@ -95,6 +98,12 @@ bench-auth: ## the part of it about authentication and TLS, beside puts without:
 bench-cluster: ## the same with three members of each on this machine: 25 minutes
 	cd bench && $(GO) run . -build -members 3
 
+bench-k8s: ## the part of it that plays a Kubernetes cluster: limit, latency, events to one watcher; a quarter of an hour
+	cd bench && $(GO) run . -build -only k8s -rounds 1
+
+bench-k8s-kill: ## three members under the traffic of a Kubernetes cluster, each killed in turn: how long a service level is broken
+	cd test/cluster && $(GO) run ./cmd/k8skill
+
 RUNS    ?= 100
 FOR     ?= 60s
 SEED    ?= 0
@@ -115,4 +124,4 @@ rewrite: ## regenerate the expected output of scenario tests: commit it only if 
 ci: ## what CI runs
 	scripts/ci
 
-.PHONY: transfer sim sim-short canaries help build lint check test race compat cluster power cluster-large clients k8s kubernetes switchover ui fuzz fuzz-long fuzz-auth kill bench bench-auth bench-cluster faults faults-short failover rewrite ci
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*##.*/\1/p' $(MAKEFILE_LIST))

@@ -51,6 +51,7 @@ var mayImport = map[string][]string{
 	"embed":      {"server", "config"},
 	"load/lean":  {},
 	"load":       {"load/lean", "wire", "internal/clock"},
+	"load/k8s":   {"load", "load/lean", "wire", "internal/clock"},
 	"cli":        {"cli/render", "limits", "internal/clock"},
 	"cli/render": {},
 	"cli/offline": {
@@ -64,7 +65,7 @@ var mayImport = map[string][]string{
 	"cli/kube":          {},
 	"cli/verdict":       {},
 	"cli/ops":           {"cli", "cli/kube", "cli/verdict", "insight", "limits", "internal/clock"},
-	"cmd/quorate":       {"server", "config", "load", "internal/clock", "cli", "cli/kube", "cli/migrating", "cli/offline", "cli/ops", "cli/transferring", "cli/verdict"},
+	"cmd/quorate":       {"server", "config", "load", "load/k8s", "internal/clock", "cli", "cli/kube", "cli/migrating", "cli/offline", "cli/ops", "cli/transferring", "cli/verdict"},
 	"internal/archtest": {},
 	"internal/check":    {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
