@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 	"internal/pki":      {},
 	"internal/freeport": {},
 
+	"tcpproxy":   {"internal/clock"},
 	"discovery":  {"wire", "load/lean", "internal/clock"},
 	"embed":      {"server", "config"},
 	"load/lean":  {},
@@ -65,7 +66,7 @@ var mayImport = map[string][]string{
 	"cli/kube":          {},
 	"cli/verdict":       {},
 	"cli/ops":           {"cli", "cli/kube", "cli/verdict", "insight", "limits", "internal/clock"},
-	"cmd/quorate":       {"server", "config", "load", "load/k8s", "internal/clock", "cli", "cli/kube", "cli/migrating", "cli/offline", "cli/ops", "cli/transferring", "cli/verdict"},
+	"cmd/quorate":       {"server", "config", "load", "load/k8s", "internal/clock", "discovery", "tcpproxy", "cli", "cli/kube", "cli/migrating", "cli/offline", "cli/ops", "cli/transferring", "cli/verdict"},
 	"internal/archtest": {},
 	"internal/check":    {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,6 +42,7 @@ type Member struct {
 	Wrap   []string // a command that runs the program, such as one that enters a network namespace
 
 	c    *Cluster
+	life sync.Mutex // while the process is replaced: others ask for its number
 	cmd  *exec.Cmd
 	done <-chan struct{} // closed when the process has been waited for
 }
@@ -154,6 +156,8 @@ func (m *Member) Start() (err error) {
 	}
 	defer log.Close() // the process has its own
 	command := append(append(append([]string(nil), m.Wrap...), m.c.bin), args...)
+	m.life.Lock()
+	defer m.life.Unlock()
 	m.cmd = exec.Command(command[0], command[1:]...)
 	m.cmd.Dir, m.cmd.Stdout, m.cmd.Stderr = m.Dir, log, log
 	m.done, err = proc.Spawn(m.cmd)
