@@ -18,6 +18,7 @@ import (
 	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/load/lean"
 	"quorate.dev/quorate/proxy/fan"
+	"quorate.dev/quorate/proxy/keep"
 	"quorate.dev/quorate/proxy/upstream"
 	"quorate.dev/quorate/rpc"
 )
@@ -30,6 +31,7 @@ type Proxy struct {
 	pool     *upstream.Pool
 	forward  *forwarder
 	hub      *fan.Hub
+	keeper   *keep.Hub
 	observer *observer
 	storeTLS func() *tls.Config // nil for plain connections
 
@@ -127,6 +129,7 @@ func (p *Proxy) prepare() error {
 	p.forward.order.on = p.cfg.Ordering
 	p.forward.reads.init(p.forward)
 	p.hub = fan.New(fan.Config{Pool: p.pool, Clock: p.clock, Namespace: []byte(p.cfg.Namespace)})
+	p.keeper = keep.New(keep.Config{Pool: p.pool, Clock: p.clock})
 	return p.build()
 }
 
@@ -157,6 +160,8 @@ func (p *Proxy) build() error {
 			p.server.Unary(m.name, p.crew.list)
 		case m.name == methodWatch:
 			p.server.Stream(m.name, with(p.hub.Watch))
+		case m.name == methodKeepAlive:
+			p.server.Stream(m.name, with(p.keeper.KeepAlive))
 		case m.kind == unary:
 			p.server.Unary(m.name, p.forward.handler(m.name))
 		default:
@@ -236,6 +241,7 @@ func (p *Proxy) Stop(ctx context.Context) error {
 	go func() { ended <- p.server.Shutdown(ctx) }()
 	p.stop()
 	p.hub.Close()
+	p.keeper.Close()
 	err := <-ended
 	if p.monitor != nil {
 		err = errors.Join(err, p.monitor.Close())
@@ -265,6 +271,7 @@ func (p *Proxy) abandon() {
 	}
 	if p.hub != nil {
 		p.hub.Close()
+		p.keeper.Close()
 	}
 	if p.pool != nil {
 		p.pool.Close()
