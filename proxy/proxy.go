@@ -124,7 +124,7 @@ func (p *Proxy) prepare() error {
 	}
 	stopping, stop := context.WithCancel(context.Background())
 	p.stop = stop
-	p.forward = &forwarder{ctx: stopping, pool: p.pool, clock: p.clock, log: p.log, space: newNamespace(p.cfg.Namespace),
+	p.forward = &forwarder{ctx: stopping, pool: p.pool, clock: p.clock, log: p.log, space: newNamespace(p.cfg.Namespace), wait: p.cfg.Store.Wait,
 		limits: Limits{Send: p.cfg.Store.MaxSend, Recv: p.cfg.Store.MaxRecv}}
 	p.forward.order.on = p.cfg.Ordering
 	p.forward.reads.init(p.forward)

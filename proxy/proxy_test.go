@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -264,7 +265,7 @@ func TestUnreachable(t *testing.T) {
 	if err := down.Close(); err != nil {
 		t.Fatal(err)
 	}
-	caller := dial(t, start(t, []string{down.address}, nil).Address(), nil)
+	caller := dial(t, start(t, []string{down.address}, func(c *proxy.Config) { c.Store.Wait = 50 * time.Millisecond }).Address(), nil)
 	_, err := caller.call("/etcdserverpb.KV/Put", []byte{10, 1, 'k'})
 	wantStatus(t, err, 14, "there is no connection available")
 }
@@ -319,9 +320,12 @@ func (l *listener) Message(body []byte) { l.messages <- bytes.Clone(body) }
 // End implements lean.Handler.
 func (l *listener) End(err error) { l.ends <- err }
 
-func open(t testing.TB, c *caller, method string, metadata ...lean.Field) *listener {
+func open(t testing.TB, c *caller, method string) *listener { return openWith(t, c, method, nil) }
+
+// openWith opens a stream and sends one message.
+func openWith(t testing.TB, c *caller, method string, first []byte) *listener {
 	t.Helper()
-	h, err := lean.NewHeader(method, metadata...)
+	h, err := lean.NewHeader(method)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +333,7 @@ func open(t testing.TB, c *caller, method string, metadata ...lean.Field) *liste
 	if l.stream, err = c.conn.OpenWith(h, 0, false, l); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.stream.Send(raw{}, false); err != nil {
+	if err := l.stream.Send(raw(first), false); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.conn.Flush(); err != nil {
