@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,19 +126,55 @@ func newFake(t testing.TB, more func(s *rpc.Server)) *fake {
 	s.Unary("/etcdserverpb.Maintenance/Status", func(c *rpc.Call, _ []byte) { c.Reply(rpc.RawMessage(statusWell)) })
 	s.Unary("/grpc.health.v1.Health/Check", func(c *rpc.Call, _ []byte) { c.Reply(rpc.RawMessage(healthServing)) })
 	more(s)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := &kept{Listener: tcp}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
 		_ = s.Close()
+		_ = tcp.Close()
 		if err := <-served; err != nil {
 			t.Errorf("the fake store: %v", err)
 		}
 	})
 	return &fake{s, l.Addr().String()}
+}
+
+// kept keeps its port after Close and hangs up on everybody, so that nobody else gets the port.
+type kept struct {
+	net.Listener
+	closed  sync.Once
+	hangsUp atomic.Bool
+}
+
+// Accept implements net.Listener.
+func (k *kept) Accept() (net.Conn, error) {
+	c, err := k.Listener.Accept()
+	if err == nil && k.hangsUp.Load() {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	return c, err
+}
+
+// Close implements net.Listener.
+func (k *kept) Close() error {
+	k.closed.Do(func() {
+		k.hangsUp.Store(true)
+		go func() {
+			for {
+				c, err := k.Listener.Accept()
+				if err != nil {
+					return
+				}
+				_ = c.Close()
+			}
+		}()
+	})
+	return nil
 }
 
 // raw is a message that is its own encoding.

@@ -126,7 +126,7 @@ func TestNamespaceTxn(t *testing.T) {
 	if del := txn.Responses[1].GetResponseDeleteRange(); len(del.PrevKvs) != 1 || string(del.PrevKvs[0].Key) != "0" {
 		t.Errorf("deleted in the transaction: %v", del)
 	}
-	wantKeys(t, "in the store", keysOf(t, direct, "", clientv3.WithFromKey()), "a", "\xffb")
+	wantKeys(t, "in the store", keysOf(t, direct, "", clientv3.WithFromKey()), "a", "\xffa", "\xffb")
 }
 
 // TestNamespaceLease: a lease shows the namespace's keys only.
