@@ -142,6 +142,7 @@ func (g *group) end() {
 	delete(f.groups, g.key)
 	f.hub.groups.Add(-1)
 	g.log.reset(0)
+	g.given = g.log.end()
 }
 
 // sharedUser is the feed as the user of its shared link.
@@ -329,6 +330,7 @@ func (g *group) take(r *wire.WatchResponse) {
 	f := g.feed
 	f.hub.counts.received.Add(int64(len(r.Events)))
 	f.ask.header = r.Header
+	g.log.limit = f.hub.logBytes()
 	for i := 0; i < len(r.Events); {
 		rev := revisionOf(r.Events[i])
 		size, n := 0, i
@@ -350,7 +352,7 @@ func (g *group) take(r *wire.WatchResponse) {
 	if g.fresh >= roundBytes {
 		g.round()
 	}
-	g.log.trim(f.hub.logBytes(), g.given)
+	g.log.trim(g.given)
 }
 
 // revisionOf is the revision of an event.

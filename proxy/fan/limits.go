@@ -9,6 +9,7 @@ const (
 	logBytesMin    = 64 << 10  // of one group, however many there are
 	chunkBytesMin  = 4 << 10   // first piece of a log
 	chunkBytesMax  = 256 << 10 // later pieces; a revision that is larger gets a piece of its own
+	chunksLeast    = 8         // pieces of a full log, at least
 	roundBytes     = 256 << 10 // events that gather for the live watchers of a group before they are handed out
 	requestsMax    = 256       // requests of one session that are not settled before the next one has to wait
 	repliesMax     = 1024      // replies that wait for a full stream before requests are settled no more

@@ -8,6 +8,7 @@ type eventLog struct {
 	chunks []*chunk
 	base   int   // number of chunks[0]
 	bytes  int   // in all chunks
+	limit  int   // aimed at for bytes
 	first  int64 // the log has all events at or above this revision
 	last   int64 // the newest revision that has events here; first-1 or less when there are none
 }
@@ -51,7 +52,7 @@ func (l *eventLog) space(n int) *chunk {
 		if len(c.buf)+n <= cap(c.buf) {
 			return c
 		}
-		n = max(n, min(2*cap(c.buf), chunkBytesMax))
+		n = max(n, min(2*cap(c.buf), chunkBytesMax, l.limit/chunksLeast))
 	}
 	c := &chunk{buf: make([]byte, 0, max(n, chunkBytesMin))}
 	l.chunks = append(l.chunks, c)
@@ -68,10 +69,10 @@ func (l *eventLog) append(rev int64, size int, events [][]byte) {
 	l.last = rev
 }
 
-// trim drops the oldest chunks as long as more than limit bytes are left, but none at or after keep.
-func (l *eventLog) trim(limit int, keep place) {
+// trim drops the oldest chunks as long as more than the limit is left, but none at or after keep.
+func (l *eventLog) trim(keep place) {
 	drop := 0
-	for len(l.chunks)-drop > 1 && l.bytes > limit && l.base+drop < keep.chunk {
+	for len(l.chunks)-drop > 1 && l.bytes > l.limit && l.base+drop < keep.chunk {
 		c := l.chunks[drop]
 		l.bytes -= len(c.buf)
 		l.first = c.revs[len(c.revs)-1].rev + 1

@@ -360,7 +360,12 @@ func (f *feed) answered(l *link, id int64, body []byte) {
 		return
 	}
 	f.tries = 0
-	f.order = slices.Delete(f.order, at, at+1)
+	if at == 0 { // as nearly always: the store answers in order
+		f.order[0] = nil
+		f.order = f.order[1:]
+	} else {
+		f.order = slices.Delete(f.order, at, at+1)
+	}
 	who := x.under
 	x.under = nil
 	for s, n := range who {
