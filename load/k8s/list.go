@@ -71,9 +71,10 @@ func (d *driver) relist(server int64, at time.Duration) {
 func (d *driver) relistOne(server int64, w *watcher, at time.Duration) {
 	d.startList(relists, server, at, d.wholeOf(w.kind, func(l *listing, err error) {
 		if err != nil {
-			d.relistOne(server, w, d.now())
+			d.relistOne(server, w, at) // the time of all attempts counts
 			return
 		}
 		w.begin(l.revision)
+		d.relisted = max(d.relisted, d.now()-at)
 	}))
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"quorate.dev/quorate/load"
 	"quorate.dev/quorate/load/lean"
 	"quorate.dev/quorate/wire"
 )
@@ -179,6 +180,7 @@ func (d *driver) measure(ctx context.Context, t *trial) (*RunReport, error) {
 	rec := newRecorder(&d.o.SLO, p.measured, p.end)
 	d.rec.Store(rec)
 	before := d.meters()
+	d.relisted = 0
 	d.start(p)
 	showing, stop := context.WithCancel(ctx)
 	var shown sync.WaitGroup
@@ -199,12 +201,15 @@ func (d *driver) measure(ctx context.Context, t *trial) (*RunReport, error) {
 }
 
 // meters count what is not counted by a recorder.
-type meters struct{ conflicts, redials int64 }
+type meters struct {
+	conflicts, redials int64
+	cpu                time.Duration // of this process
+}
 
-func (d *driver) meters() meters { return meters{d.conflicts, d.redials.Load()} }
+func (d *driver) meters() meters { return meters{d.conflicts, d.redials.Load(), load.CPUTime()} }
 
 func (m meters) since(o meters) meters {
-	return meters{m.conflicts - o.conflicts, m.redials - o.redials}
+	return meters{m.conflicts - o.conflicts, m.redials - o.redials, m.cpu - o.cpu}
 }
 
 // show says every five seconds how the run is getting on.
