@@ -47,7 +47,7 @@ func small(endpoint string) k8s.Options {
 	o.Target.Timeout = time.Minute
 	o.Size = k8s.Size{Nodes: 20, PodsPerNode: 5, APIServers: 2}
 	o.Rates = k8s.Rates{LeaseEvery: 500 * time.Millisecond, StatusEvery: time.Second, Churn: 1000, Gets: 1000, ListEvery: 200 * time.Millisecond, AllEvery: 500 * time.Millisecond}
-	o.Times = k8s.Times{Measured: 2 * time.Second, Warmup: 100 * time.Millisecond, Compaction: 300 * time.Millisecond}
+	o.Times = k8s.Times{Measured: 2 * time.Second, Warmup: -1, Compaction: 300 * time.Millisecond}
 	o.SLO = patient
 	o.Store.Verify = true
 	return o
@@ -89,7 +89,7 @@ func TestCluster(t *testing.T) {
 	for _, row := range append(rep.Run.Calls, rep.Relist.Calls...) {
 		made[row.Verb+" "+row.Resource] = row.Count > 0
 	}
-	for _, want := range []string{"create pods", "update pods", "update leases", "update nodes", "create events",
+	for _, want := range []string{"create pods", "update leases", "update nodes",
 		"get pods", "get nodes", "list-500 pods", "list-10000 pods", "relist-10000 (all)", "update compact_rev_key"} {
 		if !made[want] {
 			t.Errorf("no call of %s", want)
@@ -175,7 +175,7 @@ func TestMistakes(t *testing.T) {
 		"--nodes is -1; it must be from 1":  func(o *k8s.Options) { o.Size.Nodes = -1 },
 		`--prefix is "x"; it must end with`: func(o *k8s.Options) { o.Store.Prefix = "x" },
 		"it must be host:port":              func(o *k8s.Options) { o.Target.Endpoints = []string{"nowhere"} },
-		"--churn is -1":                     func(o *k8s.Options) { o.Rates.Churn = -1 },
+		"--churn is -2":                     func(o *k8s.Options) { o.Rates.Churn = -2 },
 		"connection refused":                func(*k8s.Options) {},
 	} {
 		o := small("127.0.0.1:1")

@@ -127,7 +127,7 @@ func (d *driver) report(rec *recorder, took time.Duration, m meters) *RunReport 
 	r.Late, r.Unsent, r.Conflicts, r.Redials = rec.late, rec.unsent, m.conflicts, m.redials
 	r.Relisted = round(millis(d.relisted), 1)
 	if took > 0 {
-		r.CPU = round(m.cpu.Seconds()/(took+d.o.Times.Warmup).Seconds(), 3)
+		r.CPU = round(m.cpu.Seconds()/(took+max(d.o.Times.Warmup, 0)).Seconds(), 3)
 	}
 	var all counts
 	for c := range classes {

@@ -175,7 +175,7 @@ type trial struct {
 // measure makes one run.
 func (d *driver) measure(ctx context.Context, t *trial) (*RunReport, error) {
 	begin := d.now() + 20*time.Millisecond
-	p := plan{begin: begin, measured: begin + d.o.Times.Warmup, relist: t.relist, nodes: t.nodes, hasty: t.hasty}
+	p := plan{begin: begin, measured: begin + max(d.o.Times.Warmup, 0), relist: t.relist, nodes: t.nodes, hasty: t.hasty}
 	p.end = p.measured + t.measured
 	rec := newRecorder(&d.o.SLO, p.measured, p.end)
 	d.rec.Store(rec)
