@@ -188,13 +188,17 @@ func (d *driver) measure(ctx context.Context, t *trial) (*RunReport, error) {
 	err := d.loop(ctx)
 	stop()
 	shown.Wait()
-	if err == nil {
+	stuck := errors.Is(err, errStuck)
+	if err == nil || stuck { // what is under way goes on, and the run is broken
 		err = d.settle(ctx)
 	}
 	took := min(t.measured, max(d.until-p.measured, 0)) // of a hasty run, what there was
 	r := d.report(rec, took, d.meters().since(before))
 	r.Start = d.epoch.Add(p.measured - time.Second).UTC()
 	r.Nodes, r.Pods = t.nodes, d.pods.live()
+	if stuck {
+		r.Faults = append(r.Faults, fmt.Sprintf("%d calls were still under way a minute after the end", d.underWay))
+	}
 	d.missing(r)
 	r.judge(&d.o.SLO)
 	return r, err
