@@ -47,6 +47,8 @@ type kubePhase struct {
 	Progress kubeRow   `json:"progress"`
 	Rate     float64   `json:"events_per_second"`
 	Late     float64   `json:"late"`
+	CPU      float64   `json:"client_cpu_share"`
+	Relisted float64   `json:"relist_ms"`
 	OK       bool      `json:"ok"`
 }
 
@@ -170,7 +172,7 @@ func (p *kubePhase) result() *result {
 	r.set("p50", p.All.P50).set("p99", p.All.P99).set("p99.9", p.All.P999).set("errors", p.All.Errors)
 	r.set("slowest p99", slowest(p.Calls)).set("delivery p99", slowest(p.Delivery))
 	r.set("progress p99", p.Progress.P99).set("progress p99.9", p.Progress.P999).set("progress p99.99", p.Progress.P9999)
-	return r.set("events/s", p.Rate).set("late", p.Late/max(p.All.Count, 1))
+	return r.set("events/s", p.Rate).set("late", p.Late/max(p.All.Count, 1)).set("client CPU", p.CPU)
 }
 
 // slowest is the largest p99 of rows that are not pages of 10,000 objects, whose level is another.
@@ -184,7 +186,10 @@ func slowest(rows []kubeRow) float64 {
 	return slices.Max(ms)
 }
 
-func (w *workbench) kubeRelist() (*result, error) { return w.kube.report.Relist.result(), nil }
+func (w *workbench) kubeRelist() (*result, error) {
+	r := &w.kube.report.Relist
+	return r.result().set("relist", r.Relisted/1e3).set("CPU share", w.kube.usage["relist"].share()).set("peak resident", float64(w.kube.usage["relist"].peak)), nil
+}
 
 func (w *workbench) kubeFlood() (*result, error) {
 	f := w.kube.report.Flood

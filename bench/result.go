@@ -47,6 +47,8 @@ var figures = []figure{
 	{"progress p99.99", "ms", "%.2f", 1},
 	{"errors", "", "%.0f", 1},
 	{"late", "%", "%.2f", 0.01},
+	{"relist", "s", "%.2f", 1},
+	{"client CPU", "% of a core", "%.1f", 0.01},
 	{"CPU", "s", "%.2f", 1},
 	{"first byte", "ms", "%.2f", 1},
 	{"events/s", "/s", "%.0f", 1},

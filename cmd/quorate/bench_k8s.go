@@ -70,11 +70,11 @@ func (b *benchK8s) flags(f *pflag.FlagSet) {
 	f.Float64Var(&b.warmup, "warmup", 3, "seconds of traffic before anything is measured")
 	f.DurationVar(&o.Rates.LeaseEvery, "lease-interval", 10*time.Second, "between the renewals of a node's Lease")
 	f.DurationVar(&o.Rates.StatusEvery, "node-status-interval", 5*time.Minute, "between the statuses that a node posts")
-	f.Float64Var(&o.Rates.Churn, "churn", 4, "pods created, and as many deleted, a second and 1,000 nodes; 0 is the default")
+	f.Float64Var(&o.Rates.Churn, "churn", 4, "pods created, and as many deleted, a second and 1,000 nodes")
 	f.IntVar(&o.Rates.EventsOfPod, "events-per-pod", 5, "Events of a pod's life")
 	f.Float64Var(&o.Rates.Gets, "gets", 20, "reads of one object a second and 1,000 nodes")
-	f.DurationVar(&o.Rates.ListEvery, "list-interval", time.Second, "between an API server's lists of a namespace's pods, 500 a page; negative for none")
-	f.DurationVar(&o.Rates.AllEvery, "list-all-interval", time.Minute, "between lists of all pods, 10,000 a page; negative for none")
+	f.DurationVar(&o.Rates.ListEvery, "list-interval", time.Second, "between an API server's lists of a namespace's pods, 500 a page; 0 for none")
+	f.DurationVar(&o.Rates.AllEvery, "list-all-interval", time.Minute, "between lists of all pods, 10,000 a page; 0 for none")
 	f.DurationVar(&o.Times.Compaction, "compaction-interval", 5*time.Minute, "between compactions")
 	f.DurationVar(&o.Times.EventTTL, "event-ttl", time.Hour, "how long Events live")
 	f.Float64Var(&b.relist, "relist", 0, "seconds of a second run, after a third of which one API server loses its watches and lists everything; 0 for none")
@@ -99,6 +99,12 @@ func (b *benchK8s) flags(f *pflag.FlagSet) {
 	f.DurationVar(&o.Target.Timeout, "timeout", 10*time.Second, "how long a call may take")
 }
 
+func none[T int | float64 | time.Duration](v *T) {
+	if *v == 0 {
+		*v = -1
+	}
+}
+
 // run plays the cluster and shows the report; it returns the exit code.
 func (b *benchK8s) run() int {
 	fail := func(err error) int {
@@ -114,6 +120,13 @@ func (b *benchK8s) run() int {
 	t := &b.o.Times
 	t.Measured, t.Warmup, t.Relist, t.Flood = seconds(b.seconds), seconds(b.warmup), seconds(b.relist), seconds(b.flood)
 	b.o.Search.Measured = seconds(b.probe)
+	r := &b.o.Rates // a flag that is 0 means none; the zero value of an option is its default
+	none(&t.Warmup)
+	none(&r.Churn)
+	none(&r.Gets)
+	none(&r.EventsOfPod)
+	none(&r.ListEvery)
+	none(&r.AllEvery)
 	b.o.Progress = func(text string) { fmt.Fprintln(os.Stderr, text) }
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

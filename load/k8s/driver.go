@@ -73,8 +73,9 @@ type schedule struct {
 	turn     int           // of the API servers
 	dirty    []*link
 	rnd      *rand.Rand
-	fill     *filling // nil unless the store is being filled
-	err      error    // ends everything
+	relisted time.Duration // the longest that an API server took to list a resource anew
+	fill     *filling      // nil unless the store is being filled
+	err      error         // ends everything
 }
 
 // inbox is where connections' readers put completed calls.

@@ -23,7 +23,7 @@ type Flood struct {
 const (
 	floodBatch    = 100 // puts in a transaction
 	floodKeys     = 10_000
-	floodUnderWay = 8
+	floodUnderWay = 32
 )
 
 // flooding is a flood under way.

@@ -35,9 +35,9 @@ type Size struct {
 type Rates struct {
 	LeaseEvery  time.Duration // of a node's Lease, default 10 s
 	StatusEvery time.Duration // of a node's status, default 5 min
-	Churn       float64       // pods created, and as many deleted, a second and 1,000 nodes; default 4
-	Gets        float64       // consistent reads of one object a second and 1,000 nodes; default 20
-	EventsOfPod int           // Events of a pod's life; default 5
+	Churn       float64       // pods created, and as many deleted, a second and 1,000 nodes; default 4, negative: none
+	Gets        float64       // consistent reads of one object a second and 1,000 nodes; default 20, negative: none
+	EventsOfPod int           // Events of a pod's life; default 5, negative: none
 	ListEvery   time.Duration // each API server lists the pods of a namespace, 500 a page; default 1 s, negative: never
 	AllEvery    time.Duration // one API server lists all pods, 10,000 a page; default 1 min, negative: never
 }
@@ -45,7 +45,7 @@ type Rates struct {
 // Times say how long things take, and when they happen.
 type Times struct {
 	Measured   time.Duration // default 30 s
-	Warmup     time.Duration // default 3 s
+	Warmup     time.Duration // default 3 s, negative: none
 	Compaction time.Duration // between compactions, default 5 min
 	Relist     time.Duration // of a second run, after a third of which one API server loses its watches and lists all anew; 0: none
 	EventTTL   time.Duration // default 1 h
@@ -135,11 +135,11 @@ func (o *Options) check() error {
 		within("api-servers", o.Size.APIServers, 1, APIServersMax),
 		within("lease-interval", o.Rates.LeaseEvery.Seconds(), 0.01, 3600),
 		within("node-status-interval", o.Rates.StatusEvery.Seconds(), 0.01, 86400),
-		within("churn", o.Rates.Churn, 0, 1e5),
-		within("gets", o.Rates.Gets, 0, 1e6),
-		within("events-per-pod", o.Rates.EventsOfPod, 0, 1000),
+		within("churn", o.Rates.Churn, -1, 1e5),
+		within("gets", o.Rates.Gets, -1, 1e6),
+		within("events-per-pod", o.Rates.EventsOfPod, -1, 1000),
 		within("seconds", o.Times.Measured.Seconds(), 0.1, DurationMax.Seconds()),
-		within("warmup", o.Times.Warmup.Seconds(), 0, DurationMax.Seconds()),
+		within("warmup", o.Times.Warmup.Seconds(), -1, DurationMax.Seconds()),
 		within("compaction-interval", o.Times.Compaction.Seconds(), 0.1, 86400),
 		within("event-ttl", o.Times.EventTTL.Seconds(), 60, 1e7),
 		within("relist", o.Times.Relist.Seconds(), 0, DurationMax.Seconds()),

@@ -92,15 +92,25 @@ func (r *recorder) call(c class, at, now time.Duration, err error) {
 	r.counts[c].add(n)
 }
 
-// skip counts a call that was due and not sent.
-func (r *recorder) skip(c class, at time.Duration, why string) {
+// skip counts a call that was due and not sent, because there is too much under way.
+func (r *recorder) skip(c class, at time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.slot(at); s != nil {
 		s.calls.errors++
 		r.counts[c].errors++
 		r.unsent++
-		r.note(kinds[c].verb + " " + kinds[c].resource + ": " + why)
+		r.note(kinds[c].verb + " " + kinds[c].resource + ": not sent, too many calls are under way")
+	}
+}
+
+// leftOut counts a write that was due while the one before, of the same object, was under way: a kubelet leaves it out, too. How long the
+// one before took is what counts.
+func (r *recorder) leftOut(at time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slot(at) != nil {
+		r.unsent++
 	}
 }
 

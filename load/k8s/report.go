@@ -60,6 +60,8 @@ type Client struct {
 	Unsent    int64   `json:"unsent"`
 	Conflicts int64   `json:"conflicts"`
 	Redials   int64   `json:"redials"`
+	CPU       float64 `json:"client_cpu_share"` // of one core
+	Relisted  float64 `json:"relist_ms"`        // until an API server watched again that had lost its watches
 }
 
 // Row is calls of a verb on a resource, or events of one. Latencies are in milliseconds, from the instant the call was due.
@@ -123,6 +125,10 @@ func (d *driver) report(rec *recorder, took time.Duration, m meters) *RunReport 
 	r := &RunReport{Seconds: round(took.Seconds(), 2), Calls: []Row{}, Delivery: []Row{}, ErrorTexts: []string{}, Broken: []string{}}
 	r.Faults = []string{}
 	r.Late, r.Unsent, r.Conflicts, r.Redials = rec.late, rec.unsent, m.conflicts, m.redials
+	r.Relisted = round(millis(d.relisted), 1)
+	if took > 0 {
+		r.CPU = round(m.cpu.Seconds()/(took+max(d.o.Times.Warmup, 0)).Seconds(), 3)
+	}
 	var all counts
 	for c := range classes {
 		n := rec.counts[c]

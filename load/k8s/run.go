@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"quorate.dev/quorate/load"
 	"quorate.dev/quorate/load/lean"
 	"quorate.dev/quorate/wire"
 )
@@ -174,11 +175,12 @@ type trial struct {
 // measure makes one run.
 func (d *driver) measure(ctx context.Context, t *trial) (*RunReport, error) {
 	begin := d.now() + 20*time.Millisecond
-	p := plan{begin: begin, measured: begin + d.o.Times.Warmup, relist: t.relist, nodes: t.nodes, hasty: t.hasty}
+	p := plan{begin: begin, measured: begin + max(d.o.Times.Warmup, 0), relist: t.relist, nodes: t.nodes, hasty: t.hasty}
 	p.end = p.measured + t.measured
 	rec := newRecorder(&d.o.SLO, p.measured, p.end)
 	d.rec.Store(rec)
 	before := d.meters()
+	d.relisted = 0
 	d.start(p)
 	showing, stop := context.WithCancel(ctx)
 	var shown sync.WaitGroup
@@ -186,25 +188,32 @@ func (d *driver) measure(ctx context.Context, t *trial) (*RunReport, error) {
 	err := d.loop(ctx)
 	stop()
 	shown.Wait()
-	if err == nil {
+	stuck := errors.Is(err, errStuck)
+	if err == nil || stuck { // what is under way goes on, and the run is broken
 		err = d.settle(ctx)
 	}
 	took := min(t.measured, max(d.until-p.measured, 0)) // of a hasty run, what there was
 	r := d.report(rec, took, d.meters().since(before))
 	r.Start = d.epoch.Add(p.measured - time.Second).UTC()
 	r.Nodes, r.Pods = t.nodes, d.pods.live()
+	if stuck {
+		r.Faults = append(r.Faults, fmt.Sprintf("%d calls were still under way a minute after the end", d.underWay))
+	}
 	d.missing(r)
 	r.judge(&d.o.SLO)
 	return r, err
 }
 
 // meters count what is not counted by a recorder.
-type meters struct{ conflicts, redials int64 }
+type meters struct {
+	conflicts, redials int64
+	cpu                time.Duration // of this process
+}
 
-func (d *driver) meters() meters { return meters{d.conflicts, d.redials.Load()} }
+func (d *driver) meters() meters { return meters{d.conflicts, d.redials.Load(), load.CPUTime()} }
 
 func (m meters) since(o meters) meters {
-	return meters{m.conflicts - o.conflicts, m.redials - o.redials}
+	return meters{m.conflicts - o.conflicts, m.redials - o.redials, m.cpu - o.cpu}
 }
 
 // show says every five seconds how the run is getting on.

@@ -68,6 +68,10 @@ func (r *RunReport) table(b *strings.Builder, servers int) {
 	line(&p)
 	fmt.Fprintf(b, "\n  %.0f events/s to one API server; %d events missing; %d late starts, %d not sent, %d conflicts, %d connections dialled again\n",
 		r.EventRate, r.Missing, r.Late, r.Unsent, r.Conflicts, r.Redials)
+	fmt.Fprintf(b, "  the load generator used %.0f%% of a core\n", 100*r.CPU)
+	if r.Relisted > 0 {
+		fmt.Fprintf(b, "  an API server that had lost its watches watched again after %.0f ms\n", r.Relisted)
+	}
 	for _, t := range r.ErrorTexts {
 		fmt.Fprintf(b, "  %s\n", t)
 	}

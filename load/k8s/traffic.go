@@ -49,8 +49,8 @@ func (d *driver) start(p plan) {
 }
 
 // churn and gets are a second.
-func (d *driver) churn() float64 { return d.o.Rates.Churn * float64(d.playing) / 1000 }
-func (d *driver) gets() float64  { return d.o.Rates.Gets * float64(d.playing) / 1000 }
+func (d *driver) churn() float64 { return max(d.o.Rates.Churn, 0) * float64(d.playing) / 1000 }
+func (d *driver) gets() float64  { return max(d.o.Rates.Gets, 0) * float64(d.playing) / 1000 }
 
 // again puts a recurring entry back.
 func (d *driver) again(x due, period time.Duration) {
@@ -103,7 +103,7 @@ func (d *driver) act(x due, now time.Duration) {
 		d.again(x, d.o.Times.Compaction)
 		d.compact(x)
 	case relistServer:
-		d.relist(0, now)
+		d.relist(0, x.at)
 	default:
 		d.lists(x)
 	}
@@ -114,14 +114,14 @@ func (d *driver) crowded(c class, at time.Duration) bool {
 	if d.underWay < UnderWayMax {
 		return false
 	}
-	d.rec.Load().skip(c, at, "not sent, too many calls are under way")
+	d.rec.Load().skip(c, at)
 	return true
 }
 
 func (d *driver) renew(x due) {
 	n := &d.nodes[x.id]
 	if n.leaseBusy {
-		d.rec.Load().skip(updateLeases, x.at, "not sent, the renewal before is still under way")
+		d.rec.Load().leftOut(x.at)
 		return
 	}
 	if d.crowded(updateLeases, x.at) {
@@ -133,7 +133,11 @@ func (d *driver) renew(x due) {
 
 func (d *driver) post(x due) {
 	n := &d.nodes[x.id]
-	if n.statusBusy || d.crowded(updateNodes, x.at) {
+	if n.statusBusy {
+		d.rec.Load().leftOut(x.at)
+		return
+	}
+	if d.crowded(updateNodes, x.at) {
 		return
 	}
 	n.statusBusy = true

@@ -22,12 +22,12 @@ type watcher struct {
 	next    int64        // revision at which a new stream begins
 	seen    int64        // revision of the last event
 	told    int64        // highest revision of a progress notification
+	late    int64        // events up to here happened before the watch began: their delay is not its own
 	want    int64        // events of acknowledged writes that have to come
 	got     int64
 	unsure  bool // want is not known
 	waiting []question
 	faults  []string
-	resp    wire.WatchResponse
 }
 
 // question is a progress request under way: a notification of at least this revision answers it.
@@ -38,14 +38,15 @@ type question struct {
 
 // streamHandler is a watcher's side of one of its streams.
 type streamHandler struct {
-	w   *watcher
-	run int
+	w    *watcher
+	run  int
+	resp wire.WatchResponse
 }
 
-// begin opens the watch after a revision, as an API server does that has listed at it.
+// begin opens the watch after a revision, as an API server does that has listed at it. The driver calls it.
 func (w *watcher) begin(revision int64) {
 	w.mu.Lock()
-	w.seen, w.next, w.got, w.told = revision, revision+1, 0, 0
+	w.seen, w.next, w.got, w.told, w.late = revision, revision+1, 0, 0, w.d.highest
 	w.want, w.unsure = w.d.acks[w.kind].since(revision, w)
 	w.mu.Unlock()
 	w.resume()
@@ -60,7 +61,7 @@ func (w *watcher) resume() {
 		return // the link opens it once it is connected again
 	}
 	w.run++
-	stream, err := conn.Open(lean.Watch, &streamHandler{w, w.run})
+	stream, err := conn.Open(lean.Watch, &streamHandler{w: w, run: w.run})
 	if err != nil {
 		return
 	}
@@ -109,11 +110,11 @@ func (h *streamHandler) Message(body []byte) {
 	if h.run != w.run {
 		return
 	}
-	if err := w.resp.Unmarshal(body); err != nil {
+	if err := h.resp.Unmarshal(body); err != nil {
 		w.fault("a malformed answer: %v", err)
 		return
 	}
-	r := &w.resp
+	r := &h.resp
 	switch {
 	case r.Canceled:
 		w.fault("cancelled: %s (compacted at %d)", r.CancelReason, r.CompactRevision)
@@ -155,7 +156,9 @@ func (w *watcher) event(now time.Duration, body []byte) {
 		w.fault("an event of a value that nobody wrote, key %q", wire.KeyOf(ev.KV))
 		return
 	}
-	w.d.rec.Load().event(w.kind, at, now)
+	if revision > w.late {
+		w.d.rec.Load().event(w.kind, at, now)
+	}
 }
 
 // progress takes a notification and answers the questions that it settles.

@@ -50,22 +50,34 @@ func (s *slot) broken() bool {
 	return s.Errors > 0 || s.Lost > 0 || s.Over*100 > s.Calls || s.EventsOver*100 > s.Events
 }
 
-// breach is a break of a service level.
+// breach is the longest break of a service level after a kill, and what failed in all.
 type breach struct {
-	from, length         time.Duration // from a kill
+	from, length         time.Duration // from the kill
+	all                  time.Duration // of all breaks together
 	errors, lost, events int64
 	over                 int64
 	slowest              time.Duration
 }
 
-// slotWidth is the generator's.
-const slotWidth = 50 * time.Millisecond
+const (
+	slotWidth = 50 * time.Millisecond  // the generator's
+	gap       = 250 * time.Millisecond // breaks that are closer to each other are one
+)
 
-// breachAfter is the break between the first and the last broken slot from just before one instant to just before another, both since
-// the begin of the run.
+// breachAfter looks at what was due from just before one instant, a kill, to just before another, both since the begin of the run. What
+// was due just before a kill was under way then.
 func breachAfter(slots []slot, from, to time.Duration) breach {
 	var b breach
 	first, last := time.Duration(-1), time.Duration(0)
+	end := func() {
+		if first < 0 {
+			return
+		}
+		b.all += last - first
+		if last-first > b.length {
+			b.from, b.length = first-from, last-first
+		}
+	}
 	for i := range slots {
 		s := &slots[i]
 		at := time.Duration(s.At * float64(time.Second))
@@ -77,14 +89,16 @@ func breachAfter(slots []slot, from, to time.Duration) breach {
 		if !s.broken() {
 			continue
 		}
+		if first >= 0 && at-last > gap {
+			end()
+			first = -1
+		}
 		if first < 0 {
 			first = at
 		}
 		last = at + slotWidth
 	}
-	if first >= 0 {
-		b.from, b.length = first-from, last-first
-	}
+	end()
 	return b
 }
 
@@ -106,8 +120,8 @@ func judge(o *options, r *report, kills []kill) error {
 		if k.leader {
 			role = "leader"
 		}
-		fmt.Printf("%s %s killed: no leader for %d ms; a service level broken for %d ms (%d ms after the kill): %d errors, %d lost, %d calls and %d events over; slowest call %d ms\n",
-			role, k.name, k.leaderless.Milliseconds(), b.length.Milliseconds(), b.from.Milliseconds(), b.errors, b.lost, b.over, b.events, b.slowest.Milliseconds())
+		fmt.Printf("%s %s killed: no leader for %d ms; a service level broken for %d ms from %d ms after the kill, %d ms in all: %d errors, %d lost, %d calls and %d events over; slowest call %d ms\n",
+			role, k.name, k.leaderless.Milliseconds(), b.length.Milliseconds(), b.from.Milliseconds(), b.all.Milliseconds(), b.errors, b.lost, b.over, b.events, b.slowest.Milliseconds())
 		if b.length > k.leaderless+o.slack {
 			failures = append(failures, fmt.Errorf("%s %s: broken for %v, longer than %v without a leader and %v to reconnect", role, k.name, b.length, k.leaderless, o.slack))
 		}

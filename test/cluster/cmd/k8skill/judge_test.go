@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestBreachAfter: a break lasts from the first to the last broken slot between two kills; what was due just before a kill and was under
-// way then belongs to it.
+// TestBreachAfter: breaks close to each other are one, the longest between two kills counts, and what was due just before a kill and was
+// under way then belongs to it.
 func TestBreachAfter(t *testing.T) {
 	at := func(ms int) float64 { return float64(ms) / 1000 }
 	slots := []slot{
@@ -17,10 +17,11 @@ func TestBreachAfter(t *testing.T) {
 		{At: at(1050), Calls: 100},
 		{At: at(1100), Calls: 100, Events: 50, EventsOver: 1},
 		{At: at(1150), Calls: 100},
+		{At: at(2000), Calls: 100, Over: 2},   // a break of its own, and a shorter one
 		{At: at(2960), Calls: 100, Errors: 7}, // of the next kill
 	}
 	got := breachAfter(slots, time.Second, 3*time.Second)
-	want := breach{from: -50 * time.Millisecond, length: 200 * time.Millisecond, lost: 2, over: 50, events: 1, slowest: 3 * time.Millisecond}
+	want := breach{from: -50 * time.Millisecond, length: 200 * time.Millisecond, all: 250 * time.Millisecond, lost: 2, over: 52, events: 1, slowest: 3 * time.Millisecond}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

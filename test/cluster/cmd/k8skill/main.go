@@ -105,7 +105,7 @@ func begin(ctx context.Context, o *options, c *cluster.Cluster) (*load, error) {
 	seconds := (members*o.every + 5*time.Second).Seconds()
 	l := &load{err: make(chan error, 1)}
 	l.cmd = exec.CommandContext(ctx, bin, "bench", "k8s", "--endpoints", strings.Join(c.Endpoints(), ","), "--nodes", strconv.Itoa(o.nodes),
-		"--seconds", strconv.FormatFloat(seconds, 'f', 0, 64), "--list-all-interval=-1s", "--slots", "-w", "json")
+		"--seconds", strconv.FormatFloat(seconds, 'f', 0, 64), "--list-all-interval=0", "--slots", "-w", "json")
 	l.cmd.Stdout = &l.out
 	stderr, err := l.cmd.StderrPipe()
 	if err != nil {
