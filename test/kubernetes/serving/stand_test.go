@@ -165,7 +165,7 @@ func namespace(t *testing.T, x *side) string {
 	t.Helper()
 	namespaces.Lock()
 	namespaces.n++
-	name := fmt.Sprintf("ns-%d", namespaces.n)
+	name := fmt.Sprintf("ns-%03d", namespaces.n) // of one length, for what is bounded with its key
 	namespaces.Unlock()
 	_, err := x.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	must(t, err)

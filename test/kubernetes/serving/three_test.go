@@ -46,7 +46,7 @@ func TestThreeMembers(t *testing.T) {
 		name string
 		run  func(*testing.T)
 	}{{"register", w.register}, {"schedule", w.schedule}, {"overrides", w.overrides}, {"member-killed", w.memberKilled}, {"drain", w.drain},
-		{"node-fails", w.nodeFails}, {"scale-to-nothing", w.nothing}, {"agree", w.agree}} {
+		{"node-fails", w.nodeFails}, {"nodes-return", w.nodesReturn}, {"scale-to-nothing", w.nothing}, {"agree", w.agree}} {
 		if !t.Run(x.name, x.run) {
 			break // the next begins where this one ends
 		}
@@ -73,14 +73,23 @@ func newWorkload(t *testing.T) *workload {
 	scheduler, err := s.plane.Scheduler(url)
 	must(t, err)
 	t.Cleanup(scheduler.Kill)
-	for i := range w.nodes {
-		w.nodes[i], err = s.plane.Nodes(url, fmt.Sprintf("half=%d", i))
-		must(t, err)
-		t.Cleanup(w.nodes[i].Kill)
-	}
+	w.startNodes(t)
+	t.Cleanup(func() {
+		for _, p := range w.nodes {
+			p.Kill()
+		}
+	})
 	w.ns = namespace(t, w.side)
 	w.began = time.Now()
 	return w
+}
+
+func (w *workload) startNodes(t *testing.T) {
+	for i := range w.nodes {
+		var err error
+		w.nodes[i], err = w.plane.Nodes(w.api.URL(), fmt.Sprintf("half=%d", i))
+		must(t, err)
+	}
 }
 
 // register: nodes appear and become ready, and their leases are renewed.
@@ -303,21 +312,26 @@ func (w *workload) nodeFails(t *testing.T) {
 	w.runs(t, podCount)
 }
 
-// nothing is left of a deployment without replicas, but what nobody ends on nodes that are gone, which is deleted with them.
-func (w *workload) nothing(t *testing.T) {
-	w.scale(t, 0)
-	eventually(t, "the deployment has no pods", func() error {
-		if n := len(w.pods(t)); n != 0 {
-			return fmt.Errorf("it has %d", n)
+// nodesReturn: all nodes are ready again, and end the pods that they were to end meanwhile. kwok does not try again what failed while a member
+// was killed, as kubelets do, so the half that lived is started anew, too.
+func (w *workload) nodesReturn(t *testing.T) {
+	w.nodes[0].Kill()
+	w.startNodes(t)
+	eventually(t, "all nodes are ready and no pod is left that should be gone", func() error {
+		if ready := w.readyNodes(t); len(ready) != nodeCount {
+			return fmt.Errorf("%d are ready", len(ready))
+		}
+		if n := w.count(t, "pods/"+w.ns+"/"); n != podCount {
+			return fmt.Errorf("%d pods are stored", n)
 		}
 		return nil
 	})
-	ready := w.readyNodes(t)
-	for i := range nodeCount {
-		if name := fmt.Sprintf("node-%02d", i); !slices.Contains(ready, name) {
-			must(t, w.CoreV1().Nodes().Delete(t.Context(), name, metav1.DeleteOptions{}))
-		}
-	}
+	w.runs(t, podCount)
+}
+
+// nothing is left of the pods of a deployment without replicas.
+func (w *workload) nothing(t *testing.T) {
+	w.scale(t, 0)
 	eventually(t, "the store has no pods", func() error {
 		if n := w.count(t, "pods/"+w.ns+"/"); n != 0 {
 			return fmt.Errorf("it has %d", n)
