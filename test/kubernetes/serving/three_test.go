@@ -101,9 +101,18 @@ func (w *workload) register(t *testing.T) {
 			Status: corev1.NodeStatus{Capacity: room, Allocatable: room}}, metav1.CreateOptions{})
 		return err
 	})
-	eventually(t, "all nodes are ready", func() error {
+	eventually(t, "all nodes are ready, and controllers have seen it", func() error {
 		if ready := w.readyNodes(t); len(ready) != nodeCount {
 			return fmt.Errorf("%d are", len(ready))
+		}
+		l, err := w.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, n := range l.Items {
+			if len(n.Spec.Taints) != 0 {
+				return fmt.Errorf("%s has %v", n.Name, n.Spec.Taints)
+			}
 		}
 		return nil
 	})
@@ -162,8 +171,11 @@ func (w *workload) schedule(t *testing.T) {
 // pods are those of the deployment that are not being deleted.
 func (w *workload) pods(t *testing.T) []corev1.Pod {
 	t.Helper()
-	l, err := w.CoreV1().Pods(w.ns).List(t.Context(), metav1.ListOptions{LabelSelector: labels.SelectorFromSet(labels.Set{"app": "web"}).String()})
-	must(t, err)
+	var l *corev1.PodList
+	eventually(t, "pods are listed", func() (err error) { // a member may just have been killed
+		l, err = w.CoreV1().Pods(w.ns).List(t.Context(), metav1.ListOptions{LabelSelector: labels.SelectorFromSet(labels.Set{"app": "web"}).String()})
+		return err
+	})
 	return slices.DeleteFunc(l.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
 }
 
