@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"quorate.dev/quorate/test/compat/proc"
 	k8s "quorate.dev/quorate/test/kubernetes"
@@ -40,6 +41,8 @@ func TestMain(m *testing.M) {
 	flag.Set("test.parallel", "32") // steps mostly wait
 	// API servers then end when they find that a watch cache is not what the store holds; they look now and then.
 	os.Setenv("KUBE_WATCHCACHE_CONSISTENCY_CHECKER", "true")
+	klog.LogToStderr(false) // clients say what they do; the steps say what matters of it
+	klog.SetOutput(io.Discard)
 	code := m.Run()
 	proc.Cleanup()
 	os.Exit(code)
@@ -165,7 +168,7 @@ func namespace(t *testing.T, x *side) string {
 	t.Helper()
 	namespaces.Lock()
 	namespaces.n++
-	name := fmt.Sprintf("ns-%d", namespaces.n)
+	name := fmt.Sprintf("ns-%03d", namespaces.n) // of one length, for what is bounded with its key
 	namespaces.Unlock()
 	_, err := x.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	must(t, err)

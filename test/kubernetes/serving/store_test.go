@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,7 +59,7 @@ func rights(t *testing.T, s *stand) {
 	config, err := s.store.TLS()
 	must(t, err)
 	config.Certificates = nil
-	stranger, err := clientv3.New(clientv3.Config{Endpoints: s.store.URLs(), TLS: config, DialTimeout: time.Second})
+	stranger, err := clientv3.New(clientv3.Config{Endpoints: s.store.URLs(), TLS: config, DialTimeout: time.Second, Logger: zap.NewNop()})
 	if err == nil {
 		short, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()

@@ -46,7 +46,7 @@ func TestThreeMembers(t *testing.T) {
 		name string
 		run  func(*testing.T)
 	}{{"register", w.register}, {"schedule", w.schedule}, {"overrides", w.overrides}, {"member-killed", w.memberKilled}, {"drain", w.drain},
-		{"node-fails", w.nodeFails}, {"scale-to-nothing", w.nothing}, {"agree", w.agree}} {
+		{"node-fails", w.nodeFails}, {"nodes-return", w.nodesReturn}, {"scale-to-nothing", w.nothing}, {"agree", w.agree}} {
 		if !t.Run(x.name, x.run) {
 			break // the next begins where this one ends
 		}
@@ -73,14 +73,23 @@ func newWorkload(t *testing.T) *workload {
 	scheduler, err := s.plane.Scheduler(url)
 	must(t, err)
 	t.Cleanup(scheduler.Kill)
-	for i := range w.nodes {
-		w.nodes[i], err = s.plane.Nodes(url, fmt.Sprintf("half=%d", i))
-		must(t, err)
-		t.Cleanup(w.nodes[i].Kill)
-	}
+	w.startNodes(t)
+	t.Cleanup(func() {
+		for _, p := range w.nodes {
+			p.Kill()
+		}
+	})
 	w.ns = namespace(t, w.side)
 	w.began = time.Now()
 	return w
+}
+
+func (w *workload) startNodes(t *testing.T) {
+	for i := range w.nodes {
+		var err error
+		w.nodes[i], err = w.plane.Nodes(w.api.URL(), fmt.Sprintf("half=%d", i))
+		must(t, err)
+	}
 }
 
 // register: nodes appear and become ready, and their leases are renewed.
@@ -92,9 +101,18 @@ func (w *workload) register(t *testing.T) {
 			Status: corev1.NodeStatus{Capacity: room, Allocatable: room}}, metav1.CreateOptions{})
 		return err
 	})
-	eventually(t, "all nodes are ready", func() error {
+	eventually(t, "all nodes are ready, and controllers have seen it", func() error {
 		if ready := w.readyNodes(t); len(ready) != nodeCount {
 			return fmt.Errorf("%d are", len(ready))
+		}
+		l, err := w.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, n := range l.Items {
+			if len(n.Spec.Taints) != 0 {
+				return fmt.Errorf("%s has %v", n.Name, n.Spec.Taints)
+			}
 		}
 		return nil
 	})
@@ -153,8 +171,11 @@ func (w *workload) schedule(t *testing.T) {
 // pods are those of the deployment that are not being deleted.
 func (w *workload) pods(t *testing.T) []corev1.Pod {
 	t.Helper()
-	l, err := w.CoreV1().Pods(w.ns).List(t.Context(), metav1.ListOptions{LabelSelector: labels.SelectorFromSet(labels.Set{"app": "web"}).String()})
-	must(t, err)
+	var l *corev1.PodList
+	eventually(t, "pods are listed", func() (err error) { // a member may just have been killed
+		l, err = w.CoreV1().Pods(w.ns).List(t.Context(), metav1.ListOptions{LabelSelector: labels.SelectorFromSet(labels.Set{"app": "web"}).String()})
+		return err
+	})
 	return slices.DeleteFunc(l.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
 }
 
@@ -170,17 +191,17 @@ func (w *workload) runs(t *testing.T, n int) {
 		if d.Status.ReadyReplicas != int32(n) || d.Status.Replicas != int32(n) || d.Status.ObservedGeneration != d.Generation {
 			return fmt.Errorf("of %d there are %d, %d of them ready", n, d.Status.Replicas, d.Status.ReadyReplicas)
 		}
+		running := 0 // what the deployment says may be of before the last eviction
+		for _, p := range w.pods(t) {
+			if p.Status.Phase == corev1.PodRunning && p.Spec.NodeName != "" {
+				running++
+			}
+		}
+		if running != n {
+			return fmt.Errorf("of %d there run %d", n, running)
+		}
 		return nil
 	})
-	running := 0
-	for _, p := range w.pods(t) {
-		if p.Status.Phase == corev1.PodRunning && p.Spec.NodeName != "" {
-			running++
-		}
-	}
-	if running != n {
-		t.Errorf("%d pods run of %d", running, n)
-	}
 	t.Logf("%d pods run, after %.1f s", n, time.Since(begin).Seconds())
 }
 
@@ -303,21 +324,26 @@ func (w *workload) nodeFails(t *testing.T) {
 	w.runs(t, podCount)
 }
 
-// nothing is left of a deployment without replicas, but what nobody ends on nodes that are gone, which is deleted with them.
-func (w *workload) nothing(t *testing.T) {
-	w.scale(t, 0)
-	eventually(t, "the deployment has no pods", func() error {
-		if n := len(w.pods(t)); n != 0 {
-			return fmt.Errorf("it has %d", n)
+// nodesReturn: all nodes are ready again, and end the pods that they were to end meanwhile. kwok does not try again what failed while a member
+// was killed, as kubelets do, so the half that lived is started anew, too.
+func (w *workload) nodesReturn(t *testing.T) {
+	w.nodes[0].Kill()
+	w.startNodes(t)
+	eventually(t, "all nodes are ready and no pod is left that should be gone", func() error {
+		if ready := w.readyNodes(t); len(ready) != nodeCount {
+			return fmt.Errorf("%d are ready", len(ready))
+		}
+		if n := w.count(t, "pods/"+w.ns+"/"); n != podCount {
+			return fmt.Errorf("%d pods are stored", n)
 		}
 		return nil
 	})
-	ready := w.readyNodes(t)
-	for i := range nodeCount {
-		if name := fmt.Sprintf("node-%02d", i); !slices.Contains(ready, name) {
-			must(t, w.CoreV1().Nodes().Delete(t.Context(), name, metav1.DeleteOptions{}))
-		}
-	}
+	w.runs(t, podCount)
+}
+
+// nothing is left of the pods of a deployment without replicas.
+func (w *workload) nothing(t *testing.T) {
+	w.scale(t, 0)
 	eventually(t, "the store has no pods", func() error {
 		if n := w.count(t, "pods/"+w.ns+"/"); n != 0 {
 			return fmt.Errorf("it has %d", n)
