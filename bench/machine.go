@@ -57,6 +57,15 @@ func memoryTotal() string {
 	return fmt.Sprintf("%.1f GB", kb*1024/1e9)
 }
 
+// memoryFree is how much memory programs can still have, bytes.
+func memoryFree() (int64, error) {
+	var kb int64
+	if _, err := fmt.Sscanf(field("/proc/meminfo", "MemAvailable"), "%d kB", &kb); err != nil {
+		return 0, fmt.Errorf("how much memory is free: %w", err)
+	}
+	return kb << 10, nil
+}
+
 // diskOf is the file system under dir and what its device says it is.
 func diskOf(dir string) string {
 	content, err := os.ReadFile("/proc/self/mountinfo")

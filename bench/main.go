@@ -53,6 +53,7 @@ func main() {
 	flag.BoolVar(&o.list, "list", false, "list the jobs and end")
 	flag.IntVar(&o.sizes.seconds, "seconds", o.sizes.seconds, "seconds of each timed job")
 	flag.IntVar(&o.sizes.keys, "keys", o.sizes.keys, "keys of 1 KB in the large store")
+	flag.IntVar(&o.sizes.pods, "pods", o.sizes.pods, "pods of 10 KB in the store of pods")
 	flag.IntVar(&o.sizes.clients, "clients", o.sizes.clients, "concurrent clients of the parallel jobs")
 	flag.IntVar(&o.sizes.conns, "conns", o.sizes.conns, "connections of the parallel jobs")
 	flag.IntVar(&o.sizes.nodes, "nodes", o.sizes.nodes, "nodes that renew a lease each")

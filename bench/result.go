@@ -66,6 +66,8 @@ var figures = []figure{
 	{"above resting", "MB", "%.1f", 1e6},
 	{"resident / live data", "x", "%.2f", 1},
 	{"disk", "MB", "%.1f", 1e6},
+	{"lists at once", "", "%.0f", 1},
+	{"throughput", "MB/s", "%.0f", 1e6},
 }
 
 // show is a value with the figure's unit.

@@ -14,6 +14,7 @@ import (
 type sizes struct {
 	seconds   int // a timed job
 	keys      int // the large store
+	pods      int // of 10 KB
 	clients   int // of parallel jobs
 	conns     int
 	nodes     int // that renew a lease
@@ -30,12 +31,12 @@ type sizes struct {
 }
 
 func full() sizes {
-	return sizes{seconds: 8, keys: 500_000, clients: 1000, conns: 100, nodes: 100_000, leaseRate: 10_000, steady: 5000,
+	return sizes{seconds: 8, keys: 500_000, pods: 150_000, clients: 1000, conns: 100, nodes: 100_000, leaseRate: 10_000, steady: 5000,
 		watchers: 500, puts: 2000, stopped: 1000, revisions: 300_000, repeats: 3, flood: 200_000, calm: 6, idle: 10}
 }
 
 func quick() sizes {
-	return sizes{seconds: 1, keys: 20_000, clients: 200, conns: 20, nodes: 5000, leaseRate: 1000, steady: 500,
+	return sizes{seconds: 1, keys: 20_000, pods: 2000, clients: 200, conns: 20, nodes: 5000, leaseRate: 1000, steady: 500,
 		watchers: 100, puts: 200, stopped: 100, revisions: 20_000, repeats: 1, flood: 3000, calm: 1, idle: 2}
 }
 
@@ -92,6 +93,12 @@ var suites = []*suite{
 		{name: "list-after-term", what: "the first paginated list after that, memory then", run: (*workbench).list, needs: "restart-term", slow: "etcd"},
 		{name: "restart-kill", what: "the same after 20,000 more puts and kill -9 at once", run: (*workbench).restartKill, needs: "load"},
 		{name: "list-after-kill", what: "the first paginated list after that, memory then", run: (*workbench).list, needs: "restart-kill", slow: "etcd"},
+	}},
+	{name: "pods", jobs: []*job{
+		{name: "pods-load", what: "creating pods of 10 KB", run: (*workbench).loadPods},
+		{name: "pods-pages", what: "ten lists of all pods at once, page by page, limit 10,000", run: (*workbench).tenPagedLists, needs: "pods-load"},
+		{name: "pods-list", what: "one list of all pods in one answer", run: (*workbench).onePodList, needs: "pods-load"},
+		{name: "pods-lists", what: "ten lists of all pods in one answer each, at once", run: (*workbench).tenPodLists, needs: "pods-load"},
 	}},
 	{name: "fanout", cluster: true, jobs: []*job{
 		{name: "watch", what: "fan-out of puts, all at once, to watchers of one prefix, five a stream and connection", run: (*workbench).fanOut},

@@ -128,6 +128,25 @@ func (x *exchange) MetadataValues(key string) []string {
 	return values
 }
 
+// EachMetadata calls f with every field that Metadata sees, in order of arrival. Values of -bin keys are decoded.
+func (x *exchange) EachMetadata(f func(key, value string)) {
+	for i := range x.req.meta {
+		f(x.req.meta[i].Name, x.req.meta[i].Value)
+	}
+}
+
+// Derived returns what derive makes of the method and the metadata. Calls of a connection that came with equal headers share
+// it, as long as the connection remembers them, so that work which depends on nothing else is not done for every call. All
+// handlers of a server must derive the same thing.
+func (x *exchange) Derived(derive func() any) any {
+	if v := x.req.derived.Load(); v != nil {
+		return *v
+	}
+	v := derive()
+	x.req.derived.Store(&v)
+	return v
+}
+
 // SetWitness says who hears what becomes of the exchange from now on. When it is over already, w hears that at once.
 func (x *exchange) SetWitness(w Witness) {
 	x.c.mu.Lock()

@@ -7,13 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2/hpack"
 )
 
-// request is one decoded header block. It is immutable once built and shared by all calls of a connection that sent
+// request is one decoded header block. It is immutable once built, but for what is derived from it, and shared by all calls of a connection that sent
 // equal headers; grpc-timeout, which differs from call to call, is kept beside it.
 type request struct {
 	raw []hpack.HeaderField // as received; grpc-timeout's value is not compared
@@ -24,9 +25,10 @@ type request struct {
 	meta                            []hpack.HeaderField // what Metadata sees, binary values decoded
 	length                          int64               // content-length, -1 when absent
 
-	malformed string  // why the block violates HTTP/2, "" when it does not
-	failed    *Status // why it violates gRPC's rules, nil when it does not
-	route     *method // nil when no method is registered under path
+	malformed string              // why the block violates HTTP/2, "" when it does not
+	failed    *Status             // why it violates gRPC's rules, nil when it does not
+	route     *method             // nil when no method is registered under path
+	derived   atomic.Pointer[any] // see exchange.Derived
 }
 
 // method is a registered method.

@@ -48,8 +48,7 @@ func asEtcd(args []string) int {
 		return etcdGateway(args)
 	}
 	if len(args) > 0 && args[0] == "grpc-proxy" {
-		fmt.Fprintf(os.Stderr, "etcd %s: this program does not have a proxy yet; connect clients to the members directly\n", args[0])
-		return 1
+		return asProxy(args[1:])
 	}
 	return serve("etcd", args)
 }
@@ -86,6 +85,7 @@ Without a verb it starts the server, and no flag is needed. "quorate serve --hel
 		upCommand(&code),
 		gatewayCommand(&code),
 		healCommand(&code),
+		proxyCommand(&code), grpcProxyCommand(&code),
 	)
 	for _, c := range root.Commands() {
 		c.GroupID = cli.GroupServer

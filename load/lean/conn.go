@@ -1,6 +1,7 @@
 package lean
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 )
 
 // Message is a request that can be written in protobuf's form. Append writes exactly Size bytes.
@@ -30,9 +30,12 @@ type Completion interface {
 // Config says where to connect and how.
 type Config struct {
 	Address string        // host:port
+	Network string        // as of package net; "" is tcp
 	TLS     *tls.Config   // nil is plain TCP; NextProtos and ServerName are filled in
-	Token   string        // of Authenticate, sent with every call; "" for none
+	Token   string        // of Authenticate, sent with every call but those with a Header; "" for none
+	Agent   string        // user-agent; "" is quorate-bench
 	Timeout time.Duration // of a unary call, to a precision of an eighth; 0 waits for ever
+	Window  int           // receive window of one stream, bytes; 0 is StreamWindow
 	Stall   bool          // never give a stream new receive window: a client that stopped reading
 }
 
@@ -46,6 +49,7 @@ type Conn struct {
 	err     error // why no call is accepted any more
 	streams map[uint32]*stream
 	nextID  uint32
+	calls   uint64    // so far
 	free    []*stream // for the next calls
 	waiting []*stream // not yet opened: the server's limit is reached
 	send    sender
@@ -57,21 +61,30 @@ type Conn struct {
 
 // stream is one call under way.
 type stream struct {
-	id      uint32 // 0 while waiting
-	method  Method
+	id      uint32     // 0 while waiting
+	opening            // what its HEADERS say
 	done    Completion // of a unary call
 	handler Handler    // of a stream
 	pieces  PieceHandler
 
 	window  int64  // what the server lets this stream send, bytes
 	pend    []byte // framed messages that wait for window
-	credit  int64  // received since the last WINDOW_UPDATE, bytes
+	credit  int64  // to be given back with the next WINDOW_UPDATE, bytes
+	ahead   int    // given back before the handler's Credit, bytes
 	body    []byte // a whole response, prefix included, as it lies in the input buffer
 	own     []byte // a response, or part of one, that had to be copied
 	left    int    // of the message that is handed out in pieces, bytes
 	age     uint8  // sweeps survived
 	flags   streamFlags
 	current *Stream // the handle of a stream
+}
+
+// opening is what the HEADERS of a call say.
+type opening struct {
+	method  Method
+	header  *Header       // instead of method and Config.Token; nil for those
+	timeout time.Duration // sent as grpc-timeout; 0 for none
+	call    uint64        // numbers the calls of a connection, because finished streams are used again
 }
 
 type streamFlags uint8
@@ -84,13 +97,14 @@ const (
 	flagBorrowed                         // body aliases the input buffer
 	flagEnded                            // out of the table
 	flagInPiece                          // left counts a message
+	flagPaced                            // the handler gives the receive window back: see Stream.Credit
 )
 
 // Dial connects and returns once the server has sent its SETTINGS, so that an endpoint that is something else fails here.
 // Errors name the endpoint.
 func Dial(ctx context.Context, cfg Config) (*Conn, error) {
 	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", cfg.Address)
+	nc, err := d.DialContext(ctx, cmp.Or(cfg.Network, "tcp"), cfg.Address)
 	if err != nil {
 		return nil, &ConnError{cfg.Address, err}
 	}
@@ -146,7 +160,7 @@ func newConn(nc net.Conn, cfg Config) (*Conn, error) {
 	c.send.init(&cfg)
 	c.recv.init(c)
 	c.send.out = append(c.send.out, http2.ClientPreface...)
-	window := uint32(StreamWindow)
+	window := uint32(c.window())
 	if cfg.Stall {
 		window = StallWindow
 	}
@@ -168,7 +182,7 @@ func newConn(nc net.Conn, cfg Config) (*Conn, error) {
 // (*ConnError, or ErrWaiting), never. req is not kept.
 func (c *Conn) Call(m Method, req Message, done Completion) error {
 	c.mu.Lock()
-	s, err := c.open(m)
+	s, err := c.open(opening{method: m})
 	if err == nil {
 		s.done = done
 		c.message(s, req, true)
@@ -178,7 +192,7 @@ func (c *Conn) Call(m Method, req Message, done Completion) error {
 }
 
 // open makes a stream, with its HEADERS in the output buffer unless the server's limit is reached.
-func (c *Conn) open(m Method) (*stream, error) {
+func (c *Conn) open(o opening) (*stream, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -196,7 +210,9 @@ func (c *Conn) open(m Method) (*stream, error) {
 	} else {
 		s = new(stream)
 	}
-	s.method = m
+	c.calls++
+	s.opening = o
+	s.call = c.calls
 	if full {
 		c.waiting = append(c.waiting, s)
 	} else {
@@ -210,8 +226,7 @@ func (c *Conn) start(s *stream) {
 	c.nextID += 2
 	s.window = c.send.initial
 	c.streams[s.id] = s
-	block := c.send.block(s.method)
-	c.send.out = append(appendFrame(c.send.out, len(block), http2.FrameHeaders, http2.FlagHeadersEndHeaders, s.id), block...)
+	c.headersOut(s)
 }
 
 // leave takes s out of the table, and lets a waiting call have its place.
@@ -301,8 +316,6 @@ func (s *sender) init(cfg *Config) {
 	s.try.init()
 }
 
-func (s *sender) block(m Method) []byte { return s.headers.block(m) }
-
 func (s *sender) unblock(x *stream) {
 	for i, b := range s.blocked {
 		if b == x {
@@ -311,74 +324,4 @@ func (s *sender) unblock(x *stream) {
 		}
 	}
 	x.flags &^= flagBlocked
-}
-
-// headerEncoder makes the header blocks of requests. Once the server's table holds every field, a method's block is all
-// indexes and is kept; a block that adds to the table moves the indexes and so makes every kept block invalid.
-type headerEncoder struct {
-	fields []hpack.HeaderField // all but :path
-	enc    *hpack.Encoder
-	buf    blockBuffer
-	kept   [methods][]byte
-}
-
-// blockBuffer collects what an Encoder writes.
-type blockBuffer []byte
-
-// Write appends p and never fails.
-func (b *blockBuffer) Write(p []byte) (int, error) {
-	*b = append(*b, p...)
-	return len(p), nil
-}
-
-func (h *headerEncoder) init(cfg *Config) {
-	scheme := "http"
-	if cfg.TLS != nil {
-		scheme = "https"
-	}
-	h.fields = []hpack.HeaderField{{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: scheme},
-		{Name: ":authority", Value: cfg.Address}, {Name: "content-type", Value: "application/grpc"},
-		{Name: "user-agent", Value: "quorate-bench"}, {Name: "te", Value: "trailers"}}
-	if cfg.Token != "" {
-		h.fields = append(h.fields, hpack.HeaderField{Name: "token", Value: cfg.Token})
-	}
-	h.enc = hpack.NewEncoder(&h.buf)
-	h.enc.SetMaxDynamicTableSizeLimit(headerTableBytes)
-}
-
-// resize follows the server's SETTINGS_HEADER_TABLE_SIZE.
-func (h *headerEncoder) resize(bytes uint32) {
-	h.enc.SetMaxDynamicTableSizeLimit(min(bytes, headerTableBytes))
-	clear(h.kept[:])
-}
-
-// block is valid until the next call. Writing into a blockBuffer cannot fail.
-func (h *headerEncoder) block(m Method) []byte {
-	if b := h.kept[m]; b != nil {
-		return b
-	}
-	h.buf = h.buf[:0]
-	for i, f := range h.fields {
-		if i == 2 {
-			_ = h.enc.WriteField(hpack.HeaderField{Name: ":path", Value: paths[m]})
-		}
-		_ = h.enc.WriteField(f)
-	}
-	if indexed(h.buf) {
-		h.kept[m] = append([]byte(nil), h.buf...)
-	} else {
-		clear(h.kept[:])
-	}
-	return h.buf
-}
-
-// indexed reports whether a header block consists of one-byte indexes only: it means the same as long as the table does
-// not change, and does not change it (RFC 7541, 6.1).
-func indexed(block []byte) bool {
-	for _, b := range block {
-		if b < 0x80 || b == 0x80 || b == 0xff {
-			return false
-		}
-	}
-	return len(block) > 0
 }

@@ -1,6 +1,7 @@
 package lean
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -97,13 +98,13 @@ func (c *Conn) goAway(f frame) error {
 	c.refuse(err)
 	c.mu.Lock()
 	for _, s := range c.waiting {
-		c.finish(s, nil, c.err)
+		c.finish(s, nil, unprocessedError{c.err})
 	}
 	c.waiting = nil
 	for id, s := range c.streams {
 		if id > last {
 			s.flags |= flagSentEnd
-			c.finish(s, nil, c.err)
+			c.finish(s, nil, unprocessedError{c.err})
 		}
 	}
 	if len(c.streams) == 0 {
@@ -132,7 +133,11 @@ func (c *Conn) reset(f frame) error {
 		status.Code = 1
 	}
 	s.flags |= flagSentEnd
-	c.finish(s, nil, status)
+	if code == http2.ErrCodeRefusedStream {
+		c.finish(s, nil, unprocessedError{status})
+	} else {
+		c.finish(s, nil, status)
+	}
 	if c.recv.goAway != nil && len(c.streams) == 0 {
 		return c.recv.goAway
 	}
@@ -204,13 +209,35 @@ func (c *Conn) fields(id uint32, block []byte, end bool) error {
 		c.abort(s, &Status{CodeInternal, "headers in the middle of a response"})
 	case !end:
 		s.flags |= flagHeaders
+		c.metadata(s, h, false)
 	default:
-		c.trailers(s, h)
+		if c.metadata(s, h, true); s.flags&flagEnded == 0 {
+			c.trailers(s, h)
+		}
 	}
 	if c.recv.goAway != nil && len(c.streams) == 0 {
 		return c.recv.goAway
 	}
 	return nil
+}
+
+// metadata tells who wants to know of it.
+func (c *Conn) metadata(s *stream, h *fields, trailers bool) {
+	if len(h.more) == 0 {
+		return
+	}
+	var to HeaderReceiver
+	if s.handler != nil {
+		to, _ = s.handler.(HeaderReceiver)
+	} else {
+		to, _ = s.done.(HeaderReceiver)
+	}
+	if to != nil {
+		more := h.more
+		c.mu.Unlock()
+		to.Headers(more, trailers)
+		c.mu.Lock()
+	}
 }
 
 // trailers ends a call with the status that they carry.
@@ -231,9 +258,10 @@ func (c *Conn) trailers(s *stream, h *fields) {
 	c.finish(s, body, nil)
 }
 
-// fields are the headers that gRPC looks at.
+// fields are the headers and trailers of an answer.
 type fields struct {
 	http, status, message string
+	more                  []Field // the others
 }
 
 func (h *fields) failure() *Status {
@@ -287,9 +315,22 @@ func (d *headerDecoder) init() {
 			d.now.status = f.Value
 		case "grpc-message":
 			d.now.message = f.Value
+		case "content-type", "grpc-encoding", "grpc-accept-encoding", "date", "server":
+		default:
+			d.now.more = append(d.now.more, plain(f))
 		}
 	})
 	d.dec.SetMaxStringLength(headerBlockBytes)
+}
+
+// plain undoes the encoding of binary values; what is no valid one stays as it is.
+func plain(f hpack.HeaderField) Field {
+	if strings.HasSuffix(f.Name, "-bin") {
+		if b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(f.Value, "=")); err == nil {
+			return Field{f.Name, string(b)}
+		}
+	}
+	return Field{f.Name, f.Value}
 }
 
 // decode is valid until the next call.

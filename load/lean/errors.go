@@ -64,3 +64,16 @@ var (
 
 // statusTimeout ends a call that took longer than Config.Timeout.
 var statusTimeout = &Status{Code: CodeDeadlineExceeded, Message: "no answer within the client's timeout"}
+
+// unprocessedError marks the end of a call that the server did not look at.
+type unprocessedError struct{ error }
+
+// Unwrap is the end itself.
+func (e unprocessedError) Unwrap() error { return e.error }
+
+// Unprocessed reports whether a call that ended with err certainly had no effect, so that it may be made again elsewhere,
+// whatever it is: it was never sent, or the server said that it did not look at it.
+func Unprocessed(err error) bool {
+	var u unprocessedError
+	return errors.As(err, &u)
+}

@@ -36,7 +36,7 @@ func TestHeaderDecoderAgrees(t *testing.T) {
 			hits++
 		}
 		got, err := d.decode(block.Bytes())
-		if err != nil || *got != want {
+		if err != nil || got.http != want.http || got.status != want.status || got.message != want.message {
 			t.Fatalf("block %d: %+v %v, want %+v", i, got, err, want)
 		}
 	}

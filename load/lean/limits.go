@@ -16,6 +16,8 @@ const (
 	streamsKept      = 4096       // finished calls kept for the next ones
 	blocksKept       = 4          // decoded header blocks kept, so that equal answers decode for free
 	sweepsPerTimeout = 8          // how often per timeout the reader looks for calls that took too long
+	headersKept      = 256        // Headers whose encoding a connection remembers
+	headerBytesMax   = 60 << 10   // one Header, counted as HTTP/2 does, bytes: servers take 64 KiB at most
 	streamIDMax      = 1<<31 - 64 // a connection that used so many stream ids takes no more calls
 )
 
@@ -24,5 +26,6 @@ const (
 	defaultWindow = 65535
 	defaultFrame  = 16384
 	frameHeader   = 9
-	messageHeader = 5 // gRPC: one byte of flags, four of length
+	messageHeader = 5  // gRPC: one byte of flags, four of length
+	fieldOverhead = 32 // HTTP/2 counts that for a header field besides name and value
 )

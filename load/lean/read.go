@@ -55,7 +55,7 @@ func (c *Conn) run() {
 		if n := len(c.waiting); n > 0 {
 			s := c.waiting[n-1]
 			c.waiting = c.waiting[:n-1]
-			c.finish(s, nil, c.err)
+			c.finish(s, nil, unprocessedError{c.err})
 		}
 	}
 	c.mu.Unlock()
@@ -277,9 +277,12 @@ func (c *Conn) data(f frame) error {
 		return fmt.Errorf("DATA before HEADERS on stream %d", f.id)
 	}
 	end := f.flags.Has(http2.FlagDataEndStream)
-	if s.credit += int64(len(f.payload)); s.credit >= StreamWindow/4 && !end && !c.cfg.Stall {
-		c.send.out = appendUint32Frame(c.send.out, http2.FrameWindowUpdate, s.id, uint32(s.credit))
-		s.credit = 0
+	if !end {
+		back := len(f.payload)
+		if s.flags&flagPaced != 0 {
+			back -= len(p) // see Stream.Credit, prefixBack and advance
+		}
+		c.credit(s, back)
 	}
 	var bad *Status
 	if s.handler != nil {
@@ -373,6 +376,7 @@ func (c *Conn) streamData(s *stream, p []byte) *Status {
 				p = p[messageHeader:]
 			}
 			s.own, s.left = s.own[:0], size
+			c.prefixBack(s)
 			s.flags |= flagInPiece
 			p = c.piece(s, p, min(len(p), size))
 			continue
@@ -409,12 +413,14 @@ func (c *Conn) wholeMessage(s *stream, p []byte, total int) []byte {
 		m, p = p[:total], p[total:]
 	case len(s.own)+len(p) < total:
 		s.own = append(s.own, p...)
+		c.advance(s)
 		return nil
 	default:
 		k := total - len(s.own)
 		s.own = append(s.own, p[:k]...)
 		m, p = s.own, p[k:]
 	}
+	c.prefixBack(s)
 	c.mu.Unlock()
 	s.handler.Message(m[messageHeader:])
 	c.mu.Lock()

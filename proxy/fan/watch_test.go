@@ -1,0 +1,48 @@
+package fan_test
+
+import (
+	"context"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"quorate.dev/quorate/proxy/fan"
+)
+
+var prefix = &pb.WatchCreateRequest{Key: []byte("a/"), RangeEnd: []byte("a0")}
+
+// TestShared: watchers of one range are one watch of the store, and each gets every event.
+func TestShared(t *testing.T) {
+	store := startStore(t, nil)
+	f := startFront(t, fan.Config{}, store)
+	kv := client(t, store)
+	conn := connect(t, f.addr)
+	const n = 3
+	streams := make([]*stream, n)
+	for i := range streams {
+		s := watchStream(t, context.Background(), conn)
+		streams[i] = s
+		for id := range int64(2) {
+			s.create(prefix)
+			if r := s.next(); !r.Created || r.Canceled || r.WatchId != id || r.Header.Revision != 1 || r.Header.ClusterId == 0 {
+				t.Fatalf("created: %v", r)
+			}
+		}
+	}
+	for i := range 10 {
+		rev := put(t, kv, "a/k", "v")
+		for _, s := range streams {
+			seen := map[int64]bool{}
+			for range 2 {
+				r := s.next()
+				if len(r.Events) != 1 || r.Events[0].Kv.ModRevision != rev || r.Header.Revision != rev || seen[r.WatchId] {
+					t.Fatalf("put %d at %d: %v", i, rev, r)
+				}
+				seen[r.WatchId] = true
+			}
+		}
+	}
+	if s := f.hub.Stats(); s.Groups != 1 || s.Watchers != 2*n || s.EventsReceived != 10 || s.EventsDelivered != 10*2*n || s.Alone != 0 {
+		t.Fatalf("%+v", s)
+	}
+}
