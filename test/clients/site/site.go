@@ -42,7 +42,7 @@ func Ways() []Way {
 		}
 		return out
 	}
-	return []Way{Direct, Gateway}
+	return []Way{Direct, Gateway, Proxy}
 }
 
 // Kind is what is tested; CLIENTS_KIND=etcd shows that the tests hold for a real etcd, its gateway and its proxy.
