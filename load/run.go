@@ -204,7 +204,7 @@ func dialAll(ctx context.Context, lines []*line) error {
 // newLine is connection i, to the endpoints in turn.
 func (r *run) newLine(i int) (*line, error) {
 	t := &r.o.Target
-	address, secure, err := t.parse(t.Endpoints[i%len(t.Endpoints)])
+	address, secure, err := t.Parse(t.Endpoints[i%len(t.Endpoints)])
 	if err != nil {
 		return nil, err
 	}

@@ -25,13 +25,12 @@ import (
 
 // Proxy is a running proxy.
 type Proxy struct {
-	cfg      Config
-	log      *zap.Logger
-	clock    clock.Clock
-	pool     *upstream.Pool
-	forward  *forwarder
-	hub      *fan.Hub
-	keeper   *keep.Hub
+	cfg     Config
+	log     *zap.Logger
+	clock   clock.Clock
+	pool    *upstream.Pool
+	forward *forwarder
+	hubs
 	observer *observer
 	storeTLS func() *tls.Config // nil for plain connections
 
@@ -41,9 +40,20 @@ type Proxy struct {
 	crew    *crew
 	client  *clientv3.Client // nil without registration
 	failed  chan error
-	work    sync.WaitGroup     // what runs beside the servers
-	leave   context.CancelFunc // ends the registration and other work of the proxy's own
-	stop    context.CancelFunc // ends streams
+	life
+}
+
+// hubs are what the streams of many clients share.
+type hubs struct {
+	watches *fan.Hub
+	leases  *keep.Hub
+}
+
+// life ends what runs.
+type life struct {
+	work  sync.WaitGroup     // what runs beside the servers
+	leave context.CancelFunc // ends the registration and other work of the proxy's own
+	stop  context.CancelFunc // ends streams
 }
 
 // doors are the bound addresses.
@@ -128,8 +138,8 @@ func (p *Proxy) prepare() error {
 		limits: Limits{Send: p.cfg.Store.MaxSend, Recv: p.cfg.Store.MaxRecv}}
 	p.forward.order.on = p.cfg.Ordering
 	p.forward.reads.init(p.forward)
-	p.hub = fan.New(fan.Config{Pool: p.pool, Clock: p.clock, Namespace: []byte(p.cfg.Namespace)})
-	p.keeper = keep.New(keep.Config{Pool: p.pool, Clock: p.clock})
+	p.watches = fan.New(fan.Config{Pool: p.pool, Clock: p.clock, Namespace: []byte(p.cfg.Namespace)})
+	p.leases = keep.New(keep.Config{Pool: p.pool, Clock: p.clock})
 	return p.build()
 }
 
@@ -159,9 +169,9 @@ func (p *Proxy) build() error {
 		case m.name == methodMemberList && p.cfg.Advertise.URL != "":
 			p.server.Unary(m.name, p.crew.list)
 		case m.name == methodWatch:
-			p.server.Stream(m.name, with(p.hub.Watch))
+			p.server.Stream(m.name, with(p.watches.Watch))
 		case m.name == methodKeepAlive:
-			p.server.Stream(m.name, with(p.keeper.KeepAlive))
+			p.server.Stream(m.name, with(p.leases.KeepAlive))
 		case m.kind == unary:
 			p.server.Unary(m.name, p.forward.handler(m.name))
 		default:
@@ -240,8 +250,8 @@ func (p *Proxy) Stop(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- p.server.Shutdown(ctx) }()
 	p.stop()
-	p.hub.Close()
-	p.keeper.Close()
+	p.watches.Close()
+	p.leases.Close()
 	err := <-ended
 	if p.monitor != nil {
 		err = errors.Join(err, p.monitor.Close())
@@ -269,9 +279,9 @@ func (p *Proxy) abandon() {
 	if p.stop != nil {
 		p.stop()
 	}
-	if p.hub != nil {
-		p.hub.Close()
-		p.keeper.Close()
+	if p.watches != nil {
+		p.watches.Close()
+		p.leases.Close()
 	}
 	if p.pool != nil {
 		p.pool.Close()

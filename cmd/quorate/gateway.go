@@ -98,7 +98,7 @@ func (f *gatewayFlags) run() error {
 	if err != nil {
 		return fmt.Errorf("--listen-addr: %w", err)
 	}
-	if _, err := server.NotifyReady(); err != nil {
+	if err := server.NotifyReady(); err != nil {
 		log.Warn("the service manager was not told that this process is ready", zap.Error(err))
 	}
 	err = p.Serve(ctx, l)

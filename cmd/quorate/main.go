@@ -44,11 +44,11 @@ func main() {
 
 // asEtcd is the server, but for etcd's two verbs.
 func asEtcd(args []string) int {
-	if len(args) > 0 && args[0] == "gateway" {
-		return etcdGateway(args)
-	}
 	if len(args) > 0 && args[0] == "grpc-proxy" {
 		return asProxy(args[1:])
+	}
+	if len(args) > 0 && args[0] == "gateway" {
+		return etcdGateway(args)
 	}
 	return serve("etcd", args)
 }

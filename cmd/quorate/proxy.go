@@ -145,7 +145,7 @@ func (p *proxyFlags) run() int {
 		}
 		return fail(err)
 	}
-	if _, err := server.NotifyReady(); err != nil {
+	if err := server.NotifyReady(); err != nil {
 		logger.Error("failed to notify systemd for readiness", zap.Error(err))
 	}
 	code := 0

@@ -124,7 +124,7 @@ func start(t testing.TB) *member {
 
 func pool(t testing.TB, edit func(*upstream.Config), members ...*member) *upstream.Pool {
 	t.Helper()
-	cfg := upstream.Config{ProbeInterval: 2 * time.Millisecond, ProbeTimeout: patience}
+	cfg := upstream.Config{ProbeInterval: 2 * time.Millisecond, ProbeTimeout: patience, Log: func(msg string, kv ...any) { t.Log(append([]any{msg}, kv...)...) }}
 	for _, m := range members {
 		cfg.Endpoints = append(cfg.Endpoints, m.address)
 	}

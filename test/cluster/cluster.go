@@ -172,7 +172,7 @@ func (m *Member) Ready(ctx context.Context) error {
 	}
 	defer cli.Close()
 	for {
-		try, cancel := context.WithTimeout(ctx, time.Second)
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		_, err := cli.Get(try, "ready")
 		cancel()
 		if err == nil || errors.Is(err, rpctypes.ErrUserEmpty) { // who asks is looked at behind the barrier
@@ -195,7 +195,7 @@ func (m *Member) Status(ctx context.Context) (*clientv3.StatusResponse, error) {
 		return nil, err
 	}
 	defer cli.Close()
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return cli.Status(ctx, m.Client)
 }
@@ -218,7 +218,7 @@ func (m *Member) Stop(sig syscall.Signal) error {
 	select {
 	case <-m.done:
 		return err
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		return fmt.Errorf("%s does not end\n--- end of its log ---\n%s", m.Name, m.LogTail(4000))
 	}
 }

@@ -130,7 +130,8 @@ func (s *Site) between(upstream []string) {
 	s.hop = fmt.Sprintf("127.0.0.1:%d", ports[0])
 	verb, ready := []string{"gateway", "start", "--retry-delay=1s"}, "ready to proxy client requests"
 	if s.Way == Proxy {
-		verb, ready = []string{"proxy", "start", "--data-dir=" + filepath.Join(s.hopDir, "data"), "--advertise-client-url=" + s.hop}, "started gRPC proxy"
+		verb, ready = []string{"proxy", "start", "--data-dir=" + filepath.Join(s.hopDir, "data"), "--advertise-client-url=" + s.hop,
+			"--dial-keepalive-time=10s", "--dial-keepalive-timeout=2s"}, "started gRPC proxy" // keep-alives as the clients'
 		if Kind() == proc.Etcd {
 			verb[0] = "grpc-proxy"
 		}
