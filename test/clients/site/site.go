@@ -69,10 +69,13 @@ type Site struct {
 	cmd    *exec.Cmd
 }
 
-// Each runs f once for each way, with a site of its own.
+// Each runs f once for each way, with a site of its own, at the same time: most of it is waiting.
 func Each(t *testing.T, f func(t *testing.T, s *Site), flags ...string) {
 	for _, way := range Ways() {
-		t.Run(string(way), func(t *testing.T) { f(t, Start(t, way, flags...)) })
+		t.Run(string(way), func(t *testing.T) {
+			t.Parallel()
+			f(t, Start(t, way, flags...))
+		})
 	}
 }
 
