@@ -65,6 +65,7 @@ func TestHopEnds(t *testing.T) {
 			continue
 		}
 		t.Run(string(way), func(t *testing.T) {
+			t.Parallel()
 			s := site.Start(t, way)
 			cli := s.Client(t)
 			must(cli.Put(t.Context(), "k", "v"))(t)
