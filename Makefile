@@ -57,8 +57,12 @@ sim-short: ## the 2,000 seeds that CI simulates
 canaries: ## mistakes planted in the simulated code: each must be found
 	scripts/canaries
 
-clients: ## clients nobody here wrote: etcdctl 3.4 and 3.7, etcdutl, the npm package etcd3
+clients: ## clients nobody here wrote: etcdctl, etcdutl, npm's etcd3, and the official Go client over three members, gateway and proxy
 	cd test/e2e && $(GOTEST) -count=1 -timeout 15m ./...
+	cd test/clients && $(GOTEST) -count=1 -timeout 10m .
+
+clients-faults: ## the official Go client while members fall silent: paused, cut off from clients and from each other; minutes
+	cd test/clients && $(GOTEST) -count=1 -timeout 30m -v ./faults
 
 k8s: ## the Kubernetes storage layer on top of us
 	cd test/k8s && $(GOTEST) -count=1 -timeout 15m ./...

@@ -52,7 +52,7 @@ var vhosts = template.Must(template.New("").Parse(`# deployment {{index . "/depl
 func (n *node) run(ctx context.Context) error {
 	last := ""
 	for ctx.Err() == nil {
-		values, at, err := n.store.read(ctx, "/config/", "/deploy/")
+		values, at, err := n.store.read(ctx, "/deploy/", "/config/") // in this order: what a deployment needs is there before it
 		if err != nil {
 			return err
 		}

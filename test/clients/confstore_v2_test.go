@@ -29,6 +29,7 @@ func TestConfigStoreV2(t *testing.T) {
 			continue
 		}
 		t.Run(string(way), func(t *testing.T) {
+			t.Parallel()
 			s := site.Start(t, way, "--enable-v2")
 			var urls []string
 			for _, e := range s.Endpoints {

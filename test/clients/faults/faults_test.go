@@ -82,7 +82,7 @@ func TestPaused(t *testing.T) {
 func TestPartedFromClients(t *testing.T) {
 	for _, way := range site.Ways() {
 		t.Run(string(way), func(t *testing.T) {
-			s, n := parted(t, way)
+			s, n := parted(t, way) // one at a time: the addresses behind proxies belong to this process
 			l := site.Drive(t, s, answer)
 			l.Goes(t)
 			for _, m := range s.Members {
@@ -101,7 +101,7 @@ func TestPartedFromClients(t *testing.T) {
 func TestPartedFromMembers(t *testing.T) {
 	for _, way := range site.Ways() {
 		t.Run(string(way), func(t *testing.T) {
-			s, n := parted(t, way)
+			s, n := parted(t, way) // one at a time: the addresses behind proxies belong to this process
 			l := site.Drive(t, s, answer)
 			l.Goes(t)
 			for range 2 {

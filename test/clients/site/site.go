@@ -42,7 +42,7 @@ func Ways() []Way {
 		}
 		return out
 	}
-	return []Way{Direct, Gateway}
+	return []Way{Direct, Gateway, Proxy}
 }
 
 // Kind is what is tested; CLIENTS_KIND=etcd shows that the tests hold for a real etcd, its gateway and its proxy.
@@ -69,10 +69,13 @@ type Site struct {
 	cmd    *exec.Cmd
 }
 
-// Each runs f once for each way, with a site of its own.
+// Each runs f once for each way, with a site of its own, at the same time: most of it is waiting.
 func Each(t *testing.T, f func(t *testing.T, s *Site), flags ...string) {
 	for _, way := range Ways() {
-		t.Run(string(way), func(t *testing.T) { f(t, Start(t, way, flags...)) })
+		t.Run(string(way), func(t *testing.T) {
+			t.Parallel()
+			f(t, Start(t, way, flags...))
+		})
 	}
 }
 
@@ -130,7 +133,8 @@ func (s *Site) between(upstream []string) {
 	s.hop = fmt.Sprintf("127.0.0.1:%d", ports[0])
 	verb, ready := []string{"gateway", "start", "--retry-delay=1s"}, "ready to proxy client requests"
 	if s.Way == Proxy {
-		verb, ready = []string{"proxy", "start", "--data-dir=" + filepath.Join(s.hopDir, "data"), "--advertise-client-url=" + s.hop}, "started gRPC proxy"
+		verb, ready = []string{"proxy", "start", "--data-dir=" + filepath.Join(s.hopDir, "data"), "--advertise-client-url=" + s.hop,
+			"--dial-keepalive-time=10s", "--dial-keepalive-timeout=2s"}, "started gRPC proxy" // keep-alives as the clients'
 		if Kind() == proc.Etcd {
 			verb[0] = "grpc-proxy"
 		}
