@@ -47,7 +47,8 @@ type workbench struct {
 	o     *options
 	sizes *sizes
 	s     *server
-	nodes *nodes // of the lease suite
+	proxy *contender // of the proxy suite
+	nodes *nodes     // of the lease suite
 	lean  *lean
 }
 
@@ -104,6 +105,11 @@ var suites = []*suite{
 		{name: "watch", what: "fan-out of puts, all at once, to watchers of one prefix, five a stream and connection", run: (*workbench).fanOut},
 		{name: "watch-live", what: "the same with the puts of 32 clients and one watcher a stream, five streams a connection", run: (*workbench).fanOutLive},
 		{name: "watch-lean", what: "the first with `quorate bench watch`, which watches and puts", run: (*workbench).leanFanOut},
+	}},
+	{name: "proxy", prepare: (*workbench).storeForProxy, jobs: []*job{
+		{name: "proxy-fanout", what: "fan-out through `grpc-proxy start` of either, both before Quorate, to ten watchers a stream and connection; puts to the store, lean client", run: (*workbench).proxyFanOut},
+		{name: "proxy-streams", what: "the same with one watcher a stream, ten streams a connection", run: (*workbench).proxyFanOutStreams},
+		{name: "proxy-live", what: "the first with the puts of 4 clients", run: (*workbench).proxyFanOutLive},
 	}},
 	{name: "nodes", cluster: true, prepare: (*workbench).fillNodes, jobs: []*job{
 		{name: "lease", what: "node-lease transactions by schedule", run: (*workbench).leaseSteady},

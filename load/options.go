@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ type Options struct {
 // Target says whom to load.
 type Target struct {
 	Endpoints   []string      // host:port, or http:// and https:// URLs; connections are spread over them in turn
+	Watch       []string      // the same for connections of watchers: a proxy in front of the others, say; empty: those
 	TLS         *tls.Config   // used for https:// endpoints, and for those without a scheme when set
 	User        string        // authenticates first; "" does not
 	Password    string        //
@@ -128,7 +130,7 @@ func (t *Target) check() error {
 	if t.Timeout < 0 || t.DialTimeout < 0 {
 		return errors.New("--timeout and --dial-timeout cannot be negative")
 	}
-	for _, e := range t.Endpoints {
+	for _, e := range slices.Concat(t.Endpoints, t.Watch) {
 		if _, _, err := t.parse(e); err != nil {
 			return err
 		}

@@ -147,7 +147,7 @@ func Run(ctx context.Context, name string, o Options) (*Result, error) {
 // connect opens the connections, the first one alone, so that an endpoint that is down is named once.
 func (r *run) connect(ctx context.Context) error {
 	for i := range r.o.Target.Connections {
-		l, err := r.newLine(i)
+		l, err := r.newLine(i, r.o.Target.Endpoints)
 		if err != nil {
 			return err
 		}
@@ -201,10 +201,10 @@ func dialAll(ctx context.Context, lines []*line) error {
 	return first
 }
 
-// newLine is connection i, to the endpoints in turn.
-func (r *run) newLine(i int) (*line, error) {
+// newLine is connection i, to endpoints in turn.
+func (r *run) newLine(i int, endpoints []string) (*line, error) {
 	t := &r.o.Target
-	address, secure, err := t.parse(t.Endpoints[i%len(t.Endpoints)])
+	address, secure, err := t.parse(endpoints[i%len(endpoints)])
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ var watchKinds = []Kind{
 		Detail: "Makes --watchers watchers of the prefix on --streams streams over --watch-connections connections, then puts as the put\n" +
 			"workload does (default 2,000 in all). An operation is a put; extra.events counts what all watchers got, and\n" +
 			"extra.event_* is the time from the start of a put to its arrival, one sample per response. The run ends when every\n" +
-			"watcher has every event.",
+			"watcher has every event. With --watch-endpoints the watchers are at a proxy, and the puts go to the store behind it.",
 		Example: "quorate bench watch --watchers 500 --total 2000 --clients 10",
 		make:    func(*run) workload { return new(watchWork) },
 		adjust: func(o *Options) {
@@ -95,8 +95,12 @@ func (w *watchWork) setUp(ctx context.Context, r *run) error {
 
 // watchLines opens n connections for watchers.
 func (r *run) watchLines(ctx context.Context, n int) error {
+	endpoints := r.o.Target.Watch
+	if len(endpoints) == 0 {
+		endpoints = r.o.Target.Endpoints
+	}
 	for i := range n {
-		l, err := r.newLine(i)
+		l, err := r.newLine(i, endpoints)
 		if err != nil {
 			return err
 		}

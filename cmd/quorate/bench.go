@@ -88,7 +88,7 @@ func workloadCommand(k load.Kind, code *int) *cobra.Command {
 		}}
 	c.Flags().SortFlags = false
 	b.flags(c.Flags())
-	workFlags(c.Flags(), &b.o.Work, k.Name)
+	workFlags(c.Flags(), &b.o, k.Name)
 	return c
 }
 
@@ -124,7 +124,8 @@ func (b *bench) flags(f *pflag.FlagSet) {
 }
 
 // workFlags are those that only some workloads look at.
-func workFlags(f *pflag.FlagSet, w *load.Work, name string) {
+func workFlags(f *pflag.FlagSet, o *load.Options, name string) {
+	w := &o.Work
 	serializable := func() { f.BoolVar(&w.Serializable, "serializable", false, "reads that do not wait for a quorum") }
 	keysOnly := func() { f.BoolVar(&w.KeysOnly, "keys-only", false, "ask for keys without values") }
 	leases := func(n, ttl int64) {
@@ -134,6 +135,7 @@ func workFlags(f *pflag.FlagSet, w *load.Work, name string) {
 	watchers := func(n, conns int) {
 		f.IntVar(&w.Watchers, "watchers", n, "watchers of the prefix")
 		f.IntVar(&w.WatchConns, "watch-connections", conns, "connections of the watchers, in addition to --connections")
+		f.StringSliceVar(&o.Target.Watch, "watch-endpoints", nil, "endpoints of the watchers, a proxy's for example (default: those of --endpoints)")
 		f.IntVar(&w.Streams, "streams", 0, "watch streams (default one per connection)")
 		f.BoolVar(&w.PrevKV, "prev-kv", false, "ask for the previous value with each event")
 	}
