@@ -18,7 +18,7 @@ import (
 )
 
 // patience is how long a test waits for something that happens soon.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // start runs a server of our own and returns its client address.
 func start(t *testing.T) string {

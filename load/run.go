@@ -204,7 +204,7 @@ func dialAll(ctx context.Context, lines []*line) error {
 // newLine is connection i, to endpoints in turn.
 func (r *run) newLine(i int, endpoints []string) (*line, error) {
 	t := &r.o.Target
-	address, secure, err := t.parse(endpoints[i%len(endpoints)])
+	address, secure, err := t.Parse(endpoints[i%len(endpoints)])
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 // TestBench runs a workload through the command line: the JSON stands alone on stdout, with the fields that scripts read.
 func TestBench(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	s, err := embed.Start(ctx, embed.Config{Dir: t.TempDir()})
 	if err != nil {

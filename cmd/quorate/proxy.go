@@ -79,7 +79,7 @@ func (p *proxyFlags) bind(f *pflag.FlagSet) {
 	f.BoolVar(&p.discovery.insecure, "insecure-discovery", false, "accept insecure SRV records")
 	f.StringSliceVar(&c.Store.Endpoints, "endpoints", c.Store.Endpoints, "comma separated endpoints of the store")
 	f.DurationVar(&c.Store.AutoSync, "endpoints-auto-sync-interval", 0, "how often the endpoints are made those of the members (0: never)")
-	f.DurationVar(&c.Store.KeepaliveTime, "dial-keepalive-time", 0, "how often a connection to the store is tried (0: every second, and a minute of silence closes it)")
+	f.DurationVar(&c.Store.KeepaliveTime, "dial-keepalive-time", 0, "how often a connection to the store is tried (0: every second, and 15 s of silence close it)")
 	f.DurationVar(&c.Store.KeepaliveTimeout, "dial-keepalive-timeout", c.Store.KeepaliveTimeout, "how long after that a silent connection to the store is closed")
 	f.BoolVar(&c.Store.WithoutStream, "permit-without-stream", false, "try connections to the store also when no call is under way (always done)")
 	f.StringVar(&c.Advertise.URL, "advertise-client-url", c.Advertise.URL, "address shown to clients instead of the members' (must be reachable by clients)")
@@ -145,7 +145,7 @@ func (p *proxyFlags) run() int {
 		}
 		return fail(err)
 	}
-	if _, err := server.NotifyReady(); err != nil {
+	if err := server.NotifyReady(); err != nil {
 		logger.Error("failed to notify systemd for readiness", zap.Error(err))
 	}
 	code := 0

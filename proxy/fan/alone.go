@@ -66,7 +66,7 @@ func (x *loneWatcher) leave() {
 	f.hub.counts.alone.Add(-1)
 	if len(a.members) == 0 {
 		f.drop(&a.port)
-		a.held = nil
+		a.release()
 		if a.session.alone == a {
 			a.session.alone = nil
 		}
@@ -88,7 +88,8 @@ func (a *alone) opened(l *link) {
 // lost implements user: every watch is made again where its watcher is.
 func (a *alone) lost(*link) {
 	clear(a.byID)
-	a.held, a.asked = nil, time.Time{}
+	a.release()
+	a.asked = time.Time{}
 	for x := range a.members {
 		x.made, x.asked = false, false
 	}
@@ -123,9 +124,18 @@ func (a *alone) askProgress(l *link) {
 func (a *alone) response(l *link, r *wire.WatchResponse, body []byte) {
 	if a.session.blocked || len(a.held) > 0 || !a.take(l, r) {
 		a.held = append(a.held, bytes.Clone(body))
+		a.session.feed.hub.counts.held.Add(int64(len(body)))
 		return
 	}
 	l.pay(len(body))
+}
+
+// release drops what is held.
+func (a *alone) release() {
+	for _, body := range a.held {
+		a.session.feed.hub.counts.held.Add(-int64(len(body)))
+	}
+	a.held = nil
 }
 
 // goOn deals with what was held.
@@ -143,6 +153,7 @@ func (a *alone) goOn() {
 		if len(a.held) > 0 { // else the link was lost or left on the way
 			a.held[0] = nil
 			a.held = a.held[1:]
+			f.hub.counts.held.Add(-int64(len(body)))
 		}
 		l.pay(len(body))
 	}

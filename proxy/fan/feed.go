@@ -248,6 +248,7 @@ func (f *feed) close(s *session) {
 	s.watchers, s.queue, s.behind, s.replies = nil, nil, nil, nil
 	if s.alone != nil {
 		f.drop(&s.alone.port)
+		s.alone.release()
 		s.alone = nil
 	}
 }

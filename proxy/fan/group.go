@@ -141,6 +141,7 @@ func (g *group) end() {
 	g.state = groupOver
 	delete(f.groups, g.key)
 	f.hub.groups.Add(-1)
+	f.hub.counts.logged.Add(-int64(g.log.bytes))
 	g.log.reset(0)
 	g.given = g.log.end()
 }
@@ -331,6 +332,7 @@ func (g *group) take(r *wire.WatchResponse) {
 	f.hub.counts.received.Add(int64(len(r.Events)))
 	f.ask.header = r.Header
 	g.log.limit = f.hub.logBytes()
+	before := g.log.bytes
 	for i := 0; i < len(r.Events); {
 		rev := revisionOf(r.Events[i])
 		size, n := 0, i
@@ -353,6 +355,7 @@ func (g *group) take(r *wire.WatchResponse) {
 		g.round()
 	}
 	g.log.trim(g.given)
+	f.hub.counts.logged.Add(int64(g.log.bytes - before))
 }
 
 // revisionOf is the revision of an event.

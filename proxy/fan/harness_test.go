@@ -131,33 +131,41 @@ func startFront(t testing.TB, cfg fan.Config, endpoints ...string) *front {
 	t.Cleanup(pool.Close)
 	cfg.Pool = pool
 	f := &front{hub: fan.New(cfg)}
+	f.addr = serve(t, func(s *rpc.Server) {
+		s.Stream("/etcdserverpb.Watch/Watch", func(st *rpc.Stream) *rpc.Status {
+			var meta []lean.Field
+			for _, name := range []string{"token", "hasleader", "client-api-version"} {
+				for _, v := range st.MetadataValues(name) {
+					meta = append(meta, lean.Field{Name: name, Value: v})
+				}
+			}
+			return f.hub.Watch(st, meta)
+		})
+	})
+	t.Cleanup(f.hub.Close)
+	return f
+}
+
+// serve serves what is registered and returns the address.
+func serve(t testing.TB, register func(*rpc.Server)) string {
+	t.Helper()
 	s, err := rpc.New(rpc.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Stream("/etcdserverpb.Watch/Watch", func(st *rpc.Stream) *rpc.Status {
-		var meta []lean.Field
-		for _, name := range []string{"token", "hasleader", "client-api-version"} {
-			for _, v := range st.MetadataValues(name) {
-				meta = append(meta, lean.Field{Name: name, Value: v})
-			}
-		}
-		return f.hub.Watch(st, meta)
-	})
+	register(s)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.addr = l.Addr().String()
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
-		f.hub.Close()
 		if err := errors.Join(s.Close(), <-served); err != nil {
 			t.Error(err)
 		}
 	})
-	return f
+	return l.Addr().String()
 }
 
 // connect dials an address for raw calls.

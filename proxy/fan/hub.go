@@ -159,7 +159,7 @@ func (h *Hub) leave(f *feed) {
 type counters struct {
 	sessions, watchers, alone, upstream atomic.Int64
 	received, delivered, responses      atomic.Int64
-	probes, lost                        atomic.Int64
+	probes, lost, logged, held          atomic.Int64
 }
 
 // Stats is what a Hub has at present and did so far.
@@ -169,6 +169,8 @@ type Stats struct {
 	Groups   int64 // of watchers that share a watch of the store
 	Alone    int64 // watchers that have a watch of the store for themselves for now
 	Upstream int64 // streams to the store, open
+	Logged   int64 // bytes in the groups' logs
+	Held     int64 // bytes that the store sent for lone watchers whose clients do not read
 
 	EventsReceived  int64 // from the store, for groups and for lone watchers
 	EventsDelivered int64 // to clients
@@ -181,7 +183,7 @@ type Stats struct {
 func (h *Hub) Stats() Stats {
 	c := &h.counts
 	return Stats{Streams: c.sessions.Load(), Watchers: c.watchers.Load(), Groups: h.groups.Load(), Alone: c.alone.Load(), Upstream: c.upstream.Load(),
-		EventsReceived: c.received.Load(), EventsDelivered: c.delivered.Load(), Responses: c.responses.Load(),
+		Logged: c.logged.Load(), Held: c.held.Load(), EventsReceived: c.received.Load(), EventsDelivered: c.delivered.Load(), Responses: c.responses.Load(),
 		Probes: c.probes.Load(), Resumed: c.lost.Load()}
 }
 

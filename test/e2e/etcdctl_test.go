@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds one run of a client.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // session is a sequence of etcdctl commands, one a line; what follows << is its standard input (with \n). $LEASE is the lease
 // granted last. Lines that begin with 3.7: are for that release only.

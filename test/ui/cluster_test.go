@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds waiting for something that must happen.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 // cluster is three processes on the loopback interface.
 type cluster struct {
