@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -62,6 +63,30 @@ func TestProxyRefusals(t *testing.T) {
 		code, _, errs := command(t, append([]string{"grpc-proxy", "start"}, strings.Fields(line)...)...)
 		if code != 1 || !strings.Contains(errs, want) {
 			t.Errorf("%s\n got %d %q\nwant 1 %q", line, code, errs, want)
+		}
+	}
+}
+
+// TestProxyDiscovery: the endpoints that DNS names, those without TLS only when they are asked for.
+func TestProxyDiscovery(t *testing.T) {
+	dns := zone{"_etcd-client-x._tcp.example.com", []*net.SRV{{Target: "a.", Port: 1}, {Target: "b.", Port: 4}}}
+	for _, c := range []struct {
+		service  string
+		insecure bool
+		want     string // or of the error
+	}{
+		{"x", true, "http://a:1 http://b:4"}, {"x", false, "http://a:1 is insecure"}, {"y", true, "no SRV records of _etcd-client-ssl-y._tcp.example.com"},
+	} {
+		var p proxyFlags
+		p.discovery.domain, p.discovery.name, p.discovery.insecure = "example.com", c.service, c.insecure
+		got := ""
+		if err := p.discover(t.Context(), dns); err != nil {
+			got = err.Error()
+		} else {
+			got = strings.Join(p.cfg.Store.Endpoints, " ")
+		}
+		if !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %s", c, got)
 		}
 	}
 }
