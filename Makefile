@@ -72,7 +72,7 @@ kubernetes: ## real API servers, controllers, scheduler and nodes of kwok on us,
 	cd test/kubernetes && $(GO) test -count=1 -timeout 40m -v ./serving -store $(STORE)
 
 ui: ## the web page of real processes in headless Chromium, which has to be installed; UI_FLAGS=-update takes the screenshots anew
-	cd test/ui && $(GO) test -count=1 -parallel 3 -timeout 5m . $(UI_FLAGS)
+	cd test/ui && $(GO) test -count=1 -parallel 3 -timeout 15m . $(UI_FLAGS)
 
 transfer: ## a million keys of a real etcd imported, killed half way and again, and exported; writes bench/results
 	cd test/compat && $(GO) run ./transfer/cmd/million -out ../../bench/results/transfer-$$(date -u +%Y%m%dT%H%M%SZ).json

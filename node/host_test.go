@@ -489,7 +489,7 @@ func TestProposeAllocatesWhatRaftDoes(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		perProposal := float64(after.Mallocs-before.Mallocs) / n
 		t.Logf("%.2f allocations a proposal", perProposal)
-		if perProposal < 4.6 {
+		if perProposal < 6 { // the race detector, on four processors, has some five
 			return
 		}
 		measured = append(measured, perProposal)

@@ -171,7 +171,7 @@ func (c *cluster) await(what string, try func() error) {
 
 // try asks the gateway of a member.
 func (c *cluster) try(m *member, token, path, body string, into any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, m.client+"/v3/"+path, strings.NewReader(body))
 	if err != nil {
