@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,4 +117,22 @@ func TestAutoSync(t *testing.T) {
 	s := store(t, nil)
 	p := start(t, append(s.ClientURLs(), "127.0.0.1:1"), func(c *proxy.Config) { c.Store.AutoSync = 5 * time.Millisecond })
 	eventually(t, "the endpoint that is no member's is gone", func() bool { return metric(t, p, "quorate_proxy_endpoints") == 1 })
+}
+
+// TestPassedOn: methods that etcd's proxy does not have reach the store.
+func TestPassedOn(t *testing.T) {
+	s := store(t, nil)
+	c := dial(t, start(t, s.ClientURLs(), nil).Address(), nil)
+	_, err := c.call("/etcdserverpb.Cluster/MemberPromote", []byte{0x08, 0x07})
+	wantStatus(t, err, rpc.NotFound, "etcdserver: member not found")
+	if body, err := c.call("/grpc.health.v1.Health/Check", nil); err != nil || string(body) != "\x08\x01" {
+		t.Errorf("health: %x %v", body, err)
+	}
+	// The services, field 7 of ListServicesRequest: the answer names the store's.
+	stream := openWith(t, c, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", []byte{0x3a, 1, '*'})
+	if got := string(wait(t, "the services", stream.messages)); !strings.Contains(got, "etcdserverpb.KV") {
+		t.Errorf("reflection: %q", got)
+	}
+	_, err = c.call("/etcdserverpb.KV/Nothing", nil)
+	wantStatus(t, err, rpc.Unimplemented, "")
 }

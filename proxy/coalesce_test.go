@@ -224,7 +224,7 @@ func TestReadYourWrites(t *testing.T) {
 		c := client(t, p.Address(), nil)
 		r := rand.New(rand.NewPCG(1, uint64(i)))
 		all.Go(func() {
-			for range 100 {
+			for range 40 {
 				if r.IntN(4) > 0 {
 					if _, err := c.Get(ctx, "k"); err != nil {
 						t.Error(err)

@@ -246,4 +246,8 @@ func TestNamespaceLock(t *testing.T) {
 	wantKeys(t, "resigned", keysOf(t, direct, "", clientv3.WithFromKey()))
 	_, err = raw.call("/etcdserverpb.KV/Put", []byte{0x0a, 0x7f})
 	wantStatus(t, err, rpc.Internal, "the message cannot be decoded as what its method takes")
+	// An empty key that is written out is none either.
+	_, err = raw.call("/etcdserverpb.KV/Put", []byte{0x0a, 0x00})
+	wantStatus(t, err, rpc.InvalidArgument, "etcdserver: key is not provided")
+	wantKeys(t, "put under no key", keysOf(t, direct, "", clientv3.WithFromKey()))
 }

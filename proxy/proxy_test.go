@@ -90,7 +90,7 @@ func TestSnapshot(t *testing.T) {
 	p := start(t, s.ClientURLs(), nil)
 	c := client(t, p.Address(), nil)
 	ctx := within(t)
-	for i := range 20 {
+	for i := range 10 {
 		if _, err := c.Put(ctx, fmt.Sprint("k", i), strings.Repeat("v", 100_000)); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestSnapshot(t *testing.T) {
 		return data, r.Version
 	}
 	through, version := read(c)
-	if len(through) < 20*100_000 || version == "" {
+	if len(through) < 10*100_000 || version == "" {
 		t.Errorf("a snapshot of %d bytes, version %q", len(through), version)
 	}
 }
@@ -118,8 +118,8 @@ func TestRangeStream(t *testing.T) {
 	s := store(t, nil)
 	c := client(t, start(t, s.ClientURLs(), nil).Address(), nil)
 	ctx := within(t)
-	for i := range 300 {
-		if _, err := c.Put(ctx, fmt.Sprintf("k%03d", i), strings.Repeat("v", 10_000)); err != nil {
+	for i := range 60 {
+		if _, err := c.Put(ctx, fmt.Sprintf("k%03d", i), strings.Repeat("v", 50_000)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -144,7 +144,7 @@ func TestRangeStream(t *testing.T) {
 		}
 		proto.Merge(got, r.RangeResponse)
 	}
-	if len(got.Kvs) != 300 || got.Count != want.Count || !proto.Equal(got.Kvs[299], want.Kvs[299]) {
+	if len(got.Kvs) != 60 || got.Count != want.Count || !proto.Equal(got.Kvs[59], want.Kvs[59]) {
 		t.Errorf("%d keys of %d", len(got.Kvs), got.Count)
 	}
 }
@@ -155,14 +155,14 @@ func TestLargeMessages(t *testing.T) {
 	c := client(t, start(t, s.ClientURLs(), nil).Address(), func(c *clientv3.Config) { c.MaxCallSendMsgSize = 8 << 20 })
 	ctx := within(t)
 	value := strings.Repeat("v", 1_500_000)
-	for i := range 6 {
+	for i := range 3 {
 		if _, err := c.Put(ctx, fmt.Sprint("k", i), value); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got, err := c.Get(ctx, "k", clientv3.WithPrefix())
-	if err != nil || len(got.Kvs) != 6 || string(got.Kvs[5].Value) != value {
-		t.Errorf("an answer of 9 MB: %v", err)
+	if err != nil || len(got.Kvs) != 3 || string(got.Kvs[2].Value) != value {
+		t.Errorf("an answer of 4.5 MB: %v", err)
 	}
 	_, err = c.Put(ctx, "k", strings.Repeat("v", 2_000_000))
 	if want := "trying to send message larger than max (2000007 vs. 1572864)"; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), want) {
@@ -177,7 +177,7 @@ func TestLargeMessages(t *testing.T) {
 
 // users starts a store with authorisation: root, alice who may read "secret", bob who may not.
 func users(t *testing.T) (proxyAddress string, root *clientv3.Client) {
-	s := store(t, nil)
+	s := store(t, map[string]string{"bcrypt-cost": "4"})
 	p := start(t, s.ClientURLs(), nil)
 	plain := client(t, p.Address(), nil)
 	ctx := within(t)
@@ -241,9 +241,9 @@ func TestAuthorization(t *testing.T) {
 	}
 	check("one after the other")
 	var all sync.WaitGroup
-	for range 8 {
+	for range 4 {
 		all.Go(func() {
-			for range 10 {
+			for range 3 {
 				check("at the same time")
 			}
 		})

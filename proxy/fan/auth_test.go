@@ -52,7 +52,7 @@ func users(t *testing.T, store string) (*clientv3.Client, map[string]context.Con
 // TestPermissions: users share nothing, who may not watch is refused although others watch the same, and a permission that is
 // taken away ends the watchers of that user only.
 func TestPermissions(t *testing.T) {
-	store := startStore(t, nil)
+	store := startStore(t, map[string]string{"bcrypt-cost": "4"})
 	f := startFront(t, fan.Config{}, store)
 	root, as := users(t, store)
 	conn := connect(t, f.addr)

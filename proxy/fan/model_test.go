@@ -30,8 +30,14 @@ var modelRanges = [][2]string{{"a/", "a0"}, {"a/1", ""}, {"b/", "b0"}, {"a/", "c
 type history struct {
 	mu      sync.Mutex
 	changed *sync.Cond
-	events  []*mvccpb.Event // with PrevKv
+	events  []happened
 	upTo    int64
+}
+
+// happened is an event, and how it is shown without and with its previous value.
+type happened struct {
+	*mvccpb.Event
+	plain, prev string
 }
 
 // record follows the store directly until the test ends.
@@ -48,7 +54,9 @@ func record(t *testing.T, store string) *history {
 				return
 			}
 			h.mu.Lock()
-			h.events = append(h.events, r.Events...)
+			for _, e := range r.Events {
+				h.events = append(h.events, happened{e, show(e, false), show(e, true)})
+			}
 			h.upTo = max(h.upTo, r.Header.Revision)
 			h.changed.Broadcast()
 			h.mu.Unlock()
@@ -66,8 +74,12 @@ func (h *history) between(r *pb.WatchCreateRequest, from, to int64) []string {
 	}
 	var out []string
 	for _, e := range h.events {
-		if e.Kv.ModRevision >= from && e.Kv.ModRevision <= to && covers(r, string(e.Kv.Key)) && !filtered(r, e) {
-			out = append(out, show(e, r.PrevKv))
+		switch {
+		case e.Kv.ModRevision < from || e.Kv.ModRevision > to || !covers(r, string(e.Kv.Key)) || filtered(r, e.Event):
+		case r.PrevKv:
+			out = append(out, e.prev)
+		default:
+			out = append(out, e.plain)
 		}
 	}
 	return out
@@ -299,7 +311,7 @@ func (c *modelClient) conclude(responses <-chan *pb.WatchResponse) {
 			c.s.cancelWatch(id)
 		}
 	}
-	again := time.NewTicker(20 * time.Millisecond)
+	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	deadline := time.After(patience)
 	for {

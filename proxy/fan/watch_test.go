@@ -46,3 +46,33 @@ func TestShared(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 }
+
+// TestResumedLog: after a loss of the connection the store is asked from the last revision on that had arrived, and nothing is
+// twice in what a later watcher gets from the log.
+func TestResumedLog(t *testing.T) {
+	store := startStore(t, nil)
+	g := newGate(t, store)
+	f := startFront(t, fan.Config{}, g.addr())
+	kv := client(t, store)
+	conn := connect(t, f.addr)
+	first := watchStream(t, context.Background(), conn)
+	first.create(prefix)
+	first.next()
+	one := put(t, kv, "a/1", "1")
+	first.next()
+	g.cut(false)
+	await(t, "the loss is noticed", func() bool { return f.hub.Stats().Resumed > 0 })
+	two := put(t, kv, "a/1", "2")
+	if r := first.next(); len(r.Events) != 1 || r.Events[0].Kv.ModRevision != two {
+		t.Fatalf("after the loss: %v", r)
+	}
+	later := watchStream(t, context.Background(), conn)
+	later.create(&pb.WatchCreateRequest{Key: prefix.Key, RangeEnd: prefix.RangeEnd, StartRevision: one})
+	later.next()
+	if r := later.next(); len(r.Events) != 2 || r.Events[0].Kv.ModRevision != one || r.Events[1].Kv.ModRevision != two {
+		t.Fatalf("from the log: %v", r)
+	}
+	if s := f.hub.Stats(); s.Alone != 0 || s.Groups != 1 {
+		t.Fatalf("%+v", s)
+	}
+}

@@ -113,8 +113,8 @@ func (h *Hub) KeepAlive(st *rpc.Stream, meta []lean.Field) *rpc.Status {
 		if !s.slot() {
 			return ending(st.Context().Err())
 		}
-		h.counts.asked.Add(1)
 		s.feed.renew(s, req.ID)
+		h.counts.asked.Add(1)
 	}
 }
 
