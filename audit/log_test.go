@@ -51,7 +51,7 @@ func started(t testing.TB, o audit.Options) *audit.Log {
 
 func closed(t testing.TB, l *audit.Log) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if err := l.Close(ctx); err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestFullDisk(t *testing.T) {
 	l := started(t, audit.Options{Out: file, Failed: func(err error) { failed <- err }})
 	until := func(ok func(audit.Counters) bool) {
 		t.Helper()
-		deadline := time.After(time.Minute)
+		deadline := time.After(2 * time.Minute)
 		for tick := time.NewTicker(time.Millisecond); !ok(l.Counters()); {
 			select {
 			case <-tick.C:

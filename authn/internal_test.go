@@ -59,7 +59,7 @@ func TestCloseAnswersWhatIsUnderWay(t *testing.T) {
 	require.ErrorIs(t, <-got, fault.Stopped)
 	close(release)
 	idle := func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.running == 0 }
-	require.Eventually(t, idle, 30*time.Second, time.Millisecond)
+	require.Eventually(t, idle, 2*time.Minute, time.Millisecond)
 	require.Empty(t, got)
 }
 
@@ -113,10 +113,10 @@ func TestSweep(t *testing.T) {
 	_, _, ok := s.Identify("abcdefghijklmnop.3", 1)
 	require.True(t, ok)
 	m.Advance(5 * time.Second)
-	require.Eventually(t, func() bool { return held() == 1 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return held() == 1 }, 2*time.Minute, time.Millisecond)
 	require.Len(t, s.users, 1)
 	m.Advance(20 * time.Second)
-	require.Eventually(t, func() bool { return held() == 0 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return held() == 0 }, 2*time.Minute, time.Millisecond)
 	require.Empty(t, s.users)
 }
 

@@ -17,7 +17,7 @@ import (
 	"quorate.dev/quorate/limits"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func hash(t testing.TB, password string) []byte {
 	h, err := authn.Hash(password, authn.CostMin)

@@ -8,8 +8,9 @@ type bound int
 const (
 	ratioAtLeast bound = iota // ours / etcd's
 	ratioAtMost
-	atMost // ours alone, in the figure's stored unit
-	noGoal // shown only
+	atMost  // ours alone, in the figure's stored unit
+	atLeast // the same, the other way round
+	noGoal  // shown only
 )
 
 // goal is a row of the goals table: one figure of one job.
@@ -104,6 +105,19 @@ var goals = []goal{
 	{"— highest sustained rate", "lease-max-lean", "rate", ratioAtLeast, 4},
 	{"write p99 beside watchers that stopped reading / quiet", "stopped-watchers", "loaded / quiet", atMost, 1.1},
 	{"write p99 while compacting / quiet", "compaction", "loaded / quiet", atMost, 1.1},
+	{"Kubernetes: nodes held within the service levels", "k8s-limit", "nodes", ratioAtLeast, 4},
+	{"— at least", "k8s-limit", "nodes", atLeast, 5000},
+	{"— peak memory", "k8s-limit", "peak resident", noGoal, 0},
+	{"at 5,000 nodes and 150,000 pods: p99 of all calls", "k8s-steady", "p99", atMost, 20},
+	{"— slowest verb and resource but pages of 10,000: p99", "k8s-steady", "slowest p99", noGoal, 0},
+	{"— events delivered: p99", "k8s-steady", "delivery p99", noGoal, 0},
+	{"— progress requests: p99.9", "k8s-steady", "progress p99.9", noGoal, 0},
+	{"— progress requests: p99.99", "k8s-steady", "progress p99.99", atMost, 5},
+	{"— CPU of the server", "k8s-steady", "CPU share", noGoal, 0},
+	{"— peak memory", "k8s-steady", "peak resident", noGoal, 0},
+	{"— while an API server lists everything: p99 of all calls", "k8s-relist", "p99", noGoal, 0},
+	{"events to a single watcher", "k8s-flood", "events/s", atLeast, 100_000},
+	{"— server CPU per event", "k8s-flood", "CPU per event", noGoal, 0},
 	{"authenticate, users seen before: rate", "authenticate", "rate", noGoal, 0},
 	{"— server CPU per op", "authenticate", "CPU per op", noGoal, 0},
 	{"— p99", "authenticate", "p99", noGoal, 0},
@@ -161,6 +175,9 @@ func (g *goal) judge(ours, etcd spread) verdict {
 	case atMost:
 		v.goal = "≤ " + f.show(g.value)
 		v.reached = answerTo(ours.n > 0, ours.median <= g.value)
+	case atLeast:
+		v.goal = "≥ " + f.show(g.value)
+		v.reached = answerTo(ours.n > 0, ours.median >= g.value)
 	case noGoal:
 		v.goal, v.reached = "-", "-"
 	}

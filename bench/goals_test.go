@@ -37,6 +37,8 @@ func TestJudge(t *testing.T) {
 		{"an absolute goal needs no etcd", above, of(64e6), spread{}, verdict{unknown, "64.0 MB", "-", "≤ 64.0 MB", "yes"}},
 		{"and is missed", above, of(64.1e6), of(3e9), verdict{"3000.0 MB", "64.1 MB", "0.02", "≤ 64.0 MB", "no"}},
 		{"and open without ours", above, spread{}, of(3e9), verdict{"3000.0 MB", unknown, "-", "≤ 64.0 MB", unknown}},
+		{"an absolute least", goal{figure: "nodes", bound: atLeast, value: 5000}, of(5000), spread{}, verdict{unknown, "5000", "-", "≥ 5000", "yes"}},
+		{"and it is missed", goal{figure: "nodes", bound: atLeast, value: 5000}, of(4999), of(6000), verdict{"6000", "4999", "0.83", "≥ 5000", "no"}},
 		{"what has no goal is only shown", shown, of(2), of(1), verdict{"1 /s", "2 /s", "2.00", "-", "-"}},
 	} {
 		if got := c.g.judge(c.ours, c.etcd); got != c.want {

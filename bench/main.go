@@ -56,6 +56,8 @@ func main() {
 	flag.IntVar(&o.sizes.pods, "pods", o.sizes.pods, "pods of 10 KB in the store of pods")
 	flag.IntVar(&o.sizes.clients, "clients", o.sizes.clients, "concurrent clients of the parallel jobs")
 	flag.IntVar(&o.sizes.conns, "conns", o.sizes.conns, "connections of the parallel jobs")
+	flag.IntVar(&o.sizes.kubeNodes, "k8s-nodes", o.sizes.kubeNodes, "nodes of the Kubernetes cluster")
+	flag.IntVar(&o.sizes.kubeMax, "k8s-nodes-max", o.sizes.kubeMax, "nodes at which the search for its largest size ends")
 	flag.IntVar(&o.sizes.nodes, "nodes", o.sizes.nodes, "nodes that renew a lease each")
 	flag.Parse()
 	if err := run(&o); err != nil {
@@ -109,6 +111,9 @@ func run(o *options) error {
 func measure(o *options, plan []*suite, contenders []*contender, r *report) error {
 	for round := range o.rounds {
 		for i, s := range plan {
+			if s.once && round > 0 {
+				continue
+			}
 			order := slices.Clone(contenders)
 			if (round+i)%2 == 1 {
 				slices.Reverse(order)

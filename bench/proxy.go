@@ -91,7 +91,7 @@ func (w *workbench) proxied(clients, puts, perStream int) (*result, error) {
 		return nil, err
 	}
 	defer proxy.kill()
-	before, err := usage(proxy, w.s)
+	before, err := processorTimes(proxy, w.s)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (w *workbench) proxied(clients, puts, perStream int) (*result, error) {
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("quorate bench watch: %w: %s%s", err, bytes.TrimSpace(stderr.Bytes()), proxy.autopsy())
 	}
-	after, err := usage(proxy, w.s)
+	after, err := processorTimes(proxy, w.s)
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +130,8 @@ func (w *workbench) proxied(clients, puts, perStream int) (*result, error) {
 	return r.set("resident", float64(mem.resident)).set("peak resident", float64(mem.peak)), nil
 }
 
-// usage is the CPU time of servers so far.
-func usage(servers ...*server) (out []time.Duration, err error) {
+// processorTimes is the CPU time of servers so far.
+func processorTimes(servers ...*server) (out []time.Duration, err error) {
 	for _, s := range servers {
 		d, err := s.cpu()
 		if err != nil {

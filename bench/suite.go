@@ -28,16 +28,21 @@ type sizes struct {
 	flood     int // requests of the overload under way at most
 	calm      int // the disk size must not change for so long
 	idle      int // over which CPU is counted
+
+	kubeNodes, kubeSeconds, kubeFlood int // of the Kubernetes cluster, with 30 pods a node
+	kubeProbe, kubeMax                int // of the search for its largest size: seconds of a probe, nodes at most
 }
 
 func full() sizes {
 	return sizes{seconds: 8, keys: 500_000, pods: 150_000, clients: 1000, conns: 100, nodes: 100_000, leaseRate: 10_000, steady: 5000,
-		watchers: 500, puts: 2000, stopped: 1000, revisions: 300_000, repeats: 3, flood: 200_000, calm: 6, idle: 10}
+		watchers: 500, puts: 2000, stopped: 1000, revisions: 300_000, repeats: 3, flood: 200_000, calm: 6, idle: 10,
+		kubeNodes: 5000, kubeSeconds: 60, kubeFlood: 8, kubeProbe: 12, kubeMax: 160_000}
 }
 
 func quick() sizes {
 	return sizes{seconds: 1, keys: 20_000, pods: 2000, clients: 200, conns: 20, nodes: 5000, leaseRate: 1000, steady: 500,
-		watchers: 100, puts: 200, stopped: 100, revisions: 20_000, repeats: 1, flood: 3000, calm: 1, idle: 2}
+		watchers: 100, puts: 200, stopped: 100, revisions: 20_000, repeats: 1, flood: 3000, calm: 1, idle: 2,
+		kubeNodes: 50, kubeSeconds: 4, kubeFlood: 1, kubeProbe: 2, kubeMax: 100}
 }
 
 func (s *sizes) timed() time.Duration { return time.Duration(s.seconds) * time.Second }
@@ -50,6 +55,7 @@ type workbench struct {
 	proxy *contender // of the proxy suite
 	nodes *nodes     // of the lease suite
 	lean  *lean
+	kube  *kubeRun // of the Kubernetes suite
 }
 
 // job is one measurement.
@@ -65,6 +71,7 @@ type job struct {
 type suite struct {
 	name    string
 	cluster bool                              // makes sense with more members than one
+	once    bool                              // takes so long that it runs in the first round only
 	access  func(dir string) (*access, error) // how it is reached, with files under dir; nil: plain TCP, as nobody
 	prepare func(*workbench) error
 	jobs    []*job
@@ -135,6 +142,12 @@ var suites = []*suite{
 	{name: "tls-auth", access: certificateAccess, prepare: (*workbench).withCertificates, jobs: []*job{
 		{name: "put-tls-auth", what: "the same with authentication on: the client's certificate names the user", run: (*workbench).puts},
 		{name: "put-tls-auth-lean", what: "the same with `quorate bench put`", run: (*workbench).leanPut},
+	}},
+	{name: "k8s", once: true, jobs: []*job{
+		{name: "k8s-steady", what: "`quorate bench k8s`: the traffic of 5,000 nodes and 150,000 pods of 10 KB from two API servers, compaction every 20 s; latencies of all calls", run: (*workbench).kubeAll},
+		{name: "k8s-relist", what: "the same while one API server loses its watches and lists everything", run: (*workbench).kubeRelist, needs: "k8s-steady"},
+		{name: "k8s-flood", what: "events of Leases, with their previous values, to a single watcher, from transactions of 100 puts", run: (*workbench).kubeFlood, needs: "k8s-steady"},
+		{name: "k8s-limit", what: "the most nodes whose traffic keeps the service levels (99% of calls of each kind and of events within 1 s, no errors); the store holds 150,000 pods", run: (*workbench).kubeLimit, needs: "k8s-steady"},
 	}},
 	{name: "overload", prepare: (*workbench).fillBasic, jobs: []*job{
 		{name: "overload", what: "ten times the sustainable rate of puts by schedule", run: (*workbench).overload},

@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds waiting for something that must happen.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // site is a listener with the files it uses, a root and an intermediate authority.
 type site struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,7 +19,7 @@ import (
 )
 
 // patience is how long a test waits for something that happens soon.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // start runs a server of our own and returns its client address.
 func start(t *testing.T) string {
@@ -99,10 +100,20 @@ func (l *line) wait(t *testing.T) int {
 	}
 }
 
+// patient has a command line whose time does not matter wait for longer than the five seconds that a busy machine may stall.
+func patient(args []string) (env []string) {
+	for _, name := range []string{"command", "dial"} {
+		if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--"+name+"-timeout") }) {
+			env = append(env, "ETCDCTL_"+strings.ToUpper(name)+"_TIMEOUT="+patience.String())
+		}
+	}
+	return env
+}
+
 // ctl runs a command line of etcdctl and returns its exit code, stdout and stderr.
 func ctl(t *testing.T, ep, stdin string, args ...string) (int, string, string) {
 	t.Helper()
-	l := begin(t, cli.Main, nil, strings.NewReader(stdin), append([]string{"--endpoints=" + ep}, args...)...)
+	l := begin(t, cli.Main, patient(args), strings.NewReader(stdin), append([]string{"--endpoints=" + ep}, args...)...)
 	return l.wait(t), normal(l.out.String()), normal(l.err.String())
 }
 

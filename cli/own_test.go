@@ -21,7 +21,7 @@ import (
 // mine runs a command line under our own name.
 func mine(t *testing.T, args ...string) (int, string, string) {
 	t.Helper()
-	l := begin(t, own, nil, strings.NewReader(""), args...)
+	l := begin(t, own, patient(args), strings.NewReader(""), args...)
 	return l.wait(t), l.out.String(), l.err.String()
 }
 

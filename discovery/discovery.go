@@ -2,7 +2,8 @@
 // --initial-cluster.
 //
 // It founds nothing and checks no settings: it answers who is named, and package server takes that in place of
-// --initial-cluster. It is asked only by a member without data. Ways in for clients are not found here either.
+// --initial-cluster. It is asked only by a member without data. Clients finds the ways in for clients, for programs that
+// stand between them and the members.
 //
 // How data passes: SRV asks a Resolver for the two service names of a domain, resolves every target, and returns one Peer
 // per record. The record whose target has the address of one of this member's advertised peer URLs is this member; the
@@ -30,6 +31,9 @@ import (
 
 // timeout bounds one discovery, all questions together; DNS itself gives up on a server after a few seconds.
 const timeout = 30 * time.Second
+
+// handshake bounds one connection that is tried, TLS included.
+const handshake = 5 * time.Second
 
 // Resolver asks DNS; *net.Resolver is one. An answer is at most one DNS message, 64 KiB.
 type Resolver interface {

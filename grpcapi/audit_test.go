@@ -47,7 +47,7 @@ func audited(t *testing.T, methods audit.Class) (*server, *auditFile) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
 		if err := l.Close(ctx); err != nil {
 			t.Error(err)
@@ -61,7 +61,7 @@ func audited(t *testing.T, methods audit.Class) (*server, *auditFile) {
 // awaitLines waits for n lines and returns what they say, without time, remote address and latency, which it checks.
 func (f *auditFile) awaitLines(t *testing.T, n int) (lines []string) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for tick := time.NewTicker(time.Millisecond); strings.Count(f.text(), "\n") < n; {
 		select {
 		case <-tick.C:

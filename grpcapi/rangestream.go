@@ -68,8 +68,8 @@ func (v *Services) handleRangeStream(st *rpc.Stream, d *door) *rpc.Status {
 	if err := checkRangeStream(&req); err != nil {
 		return statusOf(err)
 	}
-	if !req.Serializable {
-		if err := v.await(st.Context()); err != nil {
+	if !req.Serializable || v.behind(req.Revision) {
+		if err := v.await(st.Context()); err != nil && !req.Serializable {
 			return statusOf(err)
 		}
 	}

@@ -27,11 +27,12 @@ type read struct {
 	txn      wire.TxnRequest
 	found    wire.RangeResponse
 	resume   func(error) // r.run, bound once
+	late     func(error) // r.runLate, bound once
 }
 
 func newRead(v *Services) *read {
 	r := &read{services: v}
-	r.resume = r.run
+	r.resume, r.late = r.run, r.runLate
 	return r
 }
 
@@ -75,11 +76,7 @@ func (v *Services) handleRange(c *rpc.Call, who asker, msg []byte) {
 		r.fail(statusOf(err))
 		return
 	}
-	if r.scan.Serializable {
-		r.run(nil)
-		return
-	}
-	v.Node.Read(r.resume)
+	r.begin(r.scan.Serializable, r.scan.Revision)
 }
 
 // readTxn answers a checked read-only transaction from a View.
@@ -90,12 +87,28 @@ func (v *Services) readTxn(c *rpc.Call, who asker, msg []byte, serializable bool
 		r.fail(malformed(err))
 		return
 	}
-	if serializable {
-		r.run(nil)
-		return
-	}
-	v.Node.Read(r.resume)
+	r.begin(serializable, newest(&r.txn))
 }
+
+// begin waits for the barrier where the request asks for it. A serializable read names the newest revision that it wants: if this
+// member has not heard of it yet, another one that answered before has (client/v3/concurrency reads so), and the barrier is how to
+// get there.
+func (r *read) begin(serializable bool, revision int64) {
+	switch {
+	case !serializable:
+		r.services.Node.Read(r.resume)
+	case r.services.behind(revision):
+		r.services.Node.Read(r.late)
+	default:
+		r.run(nil)
+	}
+}
+
+// behind says whether this member has not heard of a revision.
+func (v *Services) behind(revision int64) bool { return revision > int64(v.Store.View().Revision()) }
+
+// runLate answers with what is there, also without a barrier: who asks for a serializable read is answered by a member that is cut off.
+func (r *read) runLate(error) { r.run(nil) }
 
 // run answers behind the barrier: at once when that is quick, else through the lane.
 func (r *read) run(err error) {

@@ -227,3 +227,15 @@ func serializable(r *wire.TxnRequest) bool {
 	}
 	return true
 }
+
+// newest is the newest revision that the ranges of a read-only transaction name; 0 when they name none.
+func newest(r *wire.TxnRequest) (revision int64) {
+	for _, branch := range [][]wire.RequestOp{r.Success, r.Failure} {
+		for i := range branch {
+			if op := branch[i].Range; op != nil {
+				revision = max(revision, op.Revision)
+			}
+		}
+	}
+	return revision
+}

@@ -60,7 +60,7 @@ func TestFront(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			member := &fakeMember{leader: true, version: "3.7.0", readErr: map[bool]error{}}
-			cfg := Config{Member: member, Metrics: testMetrics(), Timeout: time.Second, Logger: zap.NewNop(),
+			cfg := Config{Member: member, Metrics: testMetrics(), Timeout: time.Minute, Logger: zap.NewNop(),
 				Versions: Versions{Etcd: "3.7.3", Storage: "3.7.0", Own: "0.1.0"},
 				Vars:     map[string]func() any{"raft.status": func() any { return map[string]int{"term": 2} }}}
 			port := (*Front).Client

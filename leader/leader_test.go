@@ -399,7 +399,7 @@ func TestStartAndStop(t *testing.T) {
 	ttl, err := w.duty.Renew(context.Background(), 1)
 	require.NoError(t, err)
 	require.EqualValues(t, 5, ttl)
-	for limit := time.Now().Add(20 * time.Second); ; {
+	for limit := time.Now().Add(2 * time.Minute); ; {
 		w.mu.Lock()
 		n := len(w.proposed)
 		w.mu.Unlock()

@@ -131,15 +131,15 @@ func (t *Target) check() error {
 		return errors.New("--timeout and --dial-timeout cannot be negative")
 	}
 	for _, e := range slices.Concat(t.Endpoints, t.Watch) {
-		if _, _, err := t.parse(e); err != nil {
+		if _, _, err := t.Parse(e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// parse splits an endpoint into an address and whether it speaks TLS.
-func (t *Target) parse(endpoint string) (address string, secure bool, err error) {
+// Parse splits an endpoint into an address and whether it speaks TLS.
+func (t *Target) Parse(endpoint string) (address string, secure bool, err error) {
 	address, secure = endpoint, t.TLS != nil
 	if strings.Contains(endpoint, "://") {
 		u, err := url.Parse(endpoint)

@@ -204,7 +204,7 @@ func dialAll(ctx context.Context, lines []*line) error {
 // newLine is connection i, to endpoints in turn.
 func (r *run) newLine(i int, endpoints []string) (*line, error) {
 	t := &r.o.Target
-	address, secure, err := t.parse(endpoints[i%len(endpoints)])
+	address, secure, err := t.Parse(endpoints[i%len(endpoints)])
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (r *run) makeSlots() {
 
 // drive runs the load to its end.
 func (r *run) drive(ctx context.Context, name string) *Result {
-	before := cpuTime()
+	before := CPUTime()
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ticking := make(chan struct{})
 	go r.tick(serving, ticking)
@@ -270,7 +270,7 @@ func (r *run) drive(ctx context.Context, name string) *Result {
 	cancel()
 	lines.Wait()
 	<-ticking
-	return r.result(name, cpuTime()-before)
+	return r.result(name, CPUTime()-before)
 }
 
 // stopGrace is how long requests under way may take to complete when a run is interrupted.

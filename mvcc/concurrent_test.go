@@ -27,8 +27,9 @@ func TestReadersBesideWriter(t *testing.T) {
 	for i := range 4 {
 		readers.Go(func() {
 			rnd := rand.New(rand.NewSource(int64(i)))
-			for n := 0; !done.Load() || n < 100; n++ {
+			for n, answered := 0, 0; !done.Load() || answered <= 100; n++ { // a hundred each, however late they begin
 				if read(t, r.s.View(), rnd, n%5) {
+					answered++
 					answers.Add(1)
 				}
 			}

@@ -18,7 +18,7 @@ import (
 	"quorate.dev/quorate/limits"
 )
 
-const patience = 20 * time.Second // for what must happen; it decides nothing when all is well
+const patience = 2 * time.Minute // for what must happen; it decides nothing when all is well
 
 // member is a transport behind an HTTP server, and what it received.
 type member struct {
@@ -187,7 +187,9 @@ func TestRemovedMember(t *testing.T) {
 	for _, way := range []string{"stream", "post"} {
 		t.Run(way, func(t *testing.T) {
 			a, b := start(t, 1), start(t, 2)
+			b.mu.Lock()
 			b.removed[1] = true
+			b.mu.Unlock()
 			if way == "stream" {
 				a.Add(2, []string{b.web.URL})
 			} else {
@@ -200,6 +202,8 @@ func TestRemovedMember(t *testing.T) {
 				defer a.mu.Unlock()
 				return a.expelled != nil
 			})
+			a.mu.Lock()
+			defer a.mu.Unlock()
 			require.ErrorIs(t, a.expelled, ErrRemoved)
 		})
 	}
@@ -231,7 +235,9 @@ func TestSlowMember(t *testing.T) {
 // TestRefusals asks for streams and sends messages that must not be taken.
 func TestRefusals(t *testing.T) {
 	a := start(t, 1)
+	a.mu.Lock()
 	a.removed[4] = true
+	a.mu.Unlock()
 	a.Add(2, []string{"http://127.0.0.1:1"})
 	head := func(change ...string) http.Header {
 		h := http.Header{}

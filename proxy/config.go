@@ -42,6 +42,7 @@ type Store struct {
 	KeepaliveTimeout time.Duration // --dial-keepalive-timeout
 	WithoutStream    bool          // --permit-without-stream: the members are asked how they are in any case
 	MaxSend, MaxRecv int           // --max-send-bytes, --max-recv-bytes, bytes
+	Wait             time.Duration // for a connection to any member, before a call is refused; no flag
 	TLS              certs.Settings
 	SkipVerify       bool // --insecure-skip-tls-verify
 }
@@ -64,7 +65,7 @@ type Keepalive struct {
 func Default() Config {
 	return Config{
 		Listen:    Listen{Address: "127.0.0.1:23790", Streams: math.MaxUint32, AutoTLSYear: 1},
-		Store:     Store{Endpoints: []string{"127.0.0.1:2379"}, KeepaliveTimeout: 20 * time.Second, MaxSend: 3 << 19, MaxRecv: math.MaxInt32},
+		Store:     Store{Endpoints: []string{"127.0.0.1:2379"}, KeepaliveTimeout: 20 * time.Second, MaxSend: 3 << 19, MaxRecv: math.MaxInt32, Wait: waitDefault},
 		Advertise: Advertise{URL: "127.0.0.1:23790"},
 		Keepalive: Keepalive{MinTime: 5 * time.Second, Interval: 2 * time.Hour, Timeout: 20 * time.Second},
 		DataDir:   "default.proxy",

@@ -95,7 +95,7 @@ func (e *errand) wait() {
 	}
 	e.f.work.Go(func() {
 		defer e.f.waiting.Add(-1)
-		ctx, cancel := context.WithTimeout(e.f.ctx, waitMax)
+		ctx, cancel := context.WithTimeout(e.f.ctx, e.f.wait)
 		defer cancel()
 		if _, err := e.f.pool.Pick(ctx); err != nil {
 			if errors.Is(err, upstream.ErrClosed) || e.f.ctx.Err() != nil {

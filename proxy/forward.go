@@ -18,7 +18,7 @@ import (
 // The bounds of passing calls on.
 const (
 	triesMax    = 4               // members that are asked in turn
-	waitMax     = 5 * time.Second // how long a call waits for a connection to any member
+	waitDefault = 5 * time.Second // Store.Wait
 	waitingMax  = 1 << 16         // calls that wait so
 	sharedBytes = 4 << 10         // reads whose requests are larger are not shared
 )
@@ -54,7 +54,8 @@ type forwarder struct {
 	clock   clock.Clock
 	log     *zap.Logger
 	limits  Limits
-	space   *namespace // nil for none
+	wait    time.Duration // for a connection
+	space   *namespace    // nil for none
 	order   ordering
 	reads   coalescer
 	counts  forwardCounts

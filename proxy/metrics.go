@@ -128,7 +128,7 @@ func (p *Proxy) readings() []reading {
 	}
 	watch := func(n func(*fan.Stats) int64) func() float64 {
 		return func() float64 {
-			s := p.hub.Stats()
+			s := p.watches.Stats()
 			return float64(n(&s))
 		}
 	}
@@ -142,6 +142,9 @@ func (p *Proxy) readings() []reading {
 		{"quorate_proxy_watchers_alone", "Watchers with a watch of the store for themselves.", false, watch(func(s *fan.Stats) int64 { return s.Alone })},
 		{"quorate_proxy_upstream_watch_streams", "Watch streams to the store.", false, watch(func(s *fan.Stats) int64 { return s.Upstream })},
 		{"quorate_proxy_watch_resumed_total", "Watch streams to the store that were lost and resumed.", true, watch(func(s *fan.Stats) int64 { return s.Resumed })},
+		{"quorate_proxy_keepalive_streams", "Streams of clients that keep leases alive.", false, func() float64 { return float64(p.leases.Stats().Streams) }},
+		{"quorate_proxy_keepalive_requests_total", "Renewals of leases that clients asked for.", true, func() float64 { return float64(p.leases.Stats().Requests) }},
+		{"quorate_proxy_keepalive_renewals_total", "Renewals that the store was asked for.", true, func() float64 { return float64(p.leases.Stats().Renewals) }},
 		{"etcd_grpc_proxy_cache_hits_total", "Reads that shared the answer of another's call; nothing is kept.", false, load(&f.counts.shared)},
 		{"etcd_grpc_proxy_cache_misses_total", "Calls to the store made for reads.", false, load(&f.counts.asked)},
 		{"etcd_grpc_proxy_cache_keys_total", "Different reads under way.", false, func() float64 { return float64(f.reads.underWay()) }},

@@ -1,10 +1,10 @@
 package proxy
 
 import (
-	"slices"
 	"strings"
 
 	"quorate.dev/quorate/load/lean"
+	"quorate.dev/quorate/proxy/upstream"
 	"quorate.dev/quorate/rpc"
 )
 
@@ -18,8 +18,8 @@ type request interface {
 // origin is from whom a request is: the metadata that is passed on, credentials among it. Requests with equal origins may
 // share an answer of the store, because the store cannot tell them apart.
 type origin struct {
-	meta   []lean.Field // in order of name
-	key    string       // equal for equal meta, and for no other
+	meta   []lean.Field // in order of arrival
+	key    string       // equal for those that may share: see upstream.Sharing
 	header *lean.Header // of the method asked for
 	bad    *rpc.Status  // why the metadata cannot be passed on, nil when it can
 }
@@ -40,28 +40,12 @@ func newOrigin(r request) *origin {
 			o.meta = append(o.meta, lean.Field{Name: name, Value: value})
 		}
 	})
-	slices.SortStableFunc(o.meta, func(a, b lean.Field) int { return strings.Compare(a.Name, b.Name) })
-	var key strings.Builder
-	for _, f := range o.meta {
-		// Neither a name nor a text holds a zero byte; the value of a -bin name may, so that its length is told first.
-		key.WriteString(f.Name)
-		key.WriteByte(0)
-		writeLength(&key, len(f.Value))
-		key.WriteString(f.Value)
-	}
-	o.key = key.String()
+	o.key, _ = upstream.Sharing(o.meta)
 	var err error
 	if o.header, err = lean.NewHeader(r.Method(), o.meta...); err != nil {
 		o.bad = &rpc.Status{Code: rpc.InvalidArgument, Message: err.Error()}
 	}
 	return o
-}
-
-func writeLength(b *strings.Builder, n int) {
-	for range 4 {
-		b.WriteByte(byte(n))
-		n >>= 8
-	}
 }
 
 // passedOn reports whether metadata of this name goes to the store: all but what belongs to the client's own connection.

@@ -72,7 +72,7 @@ func (p *passage) run(h *lean.Header) *rpc.Status {
 var statusCanceled = &rpc.Status{Code: rpc.Canceled, Message: "context canceled"}
 
 func (p *passage) open(ctx context.Context, h *lean.Header) *rpc.Status {
-	waiting, cancel := context.WithTimeout(ctx, waitMax)
+	waiting, cancel := context.WithTimeout(ctx, p.f.wait)
 	defer cancel()
 	var avoid *upstream.Conn
 	for range triesMax {

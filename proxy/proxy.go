@@ -18,18 +18,19 @@ import (
 	"quorate.dev/quorate/internal/clock"
 	"quorate.dev/quorate/load/lean"
 	"quorate.dev/quorate/proxy/fan"
+	"quorate.dev/quorate/proxy/keep"
 	"quorate.dev/quorate/proxy/upstream"
 	"quorate.dev/quorate/rpc"
 )
 
 // Proxy is a running proxy.
 type Proxy struct {
-	cfg      Config
-	log      *zap.Logger
-	clock    clock.Clock
-	pool     *upstream.Pool
-	forward  *forwarder
-	hub      *fan.Hub
+	cfg     Config
+	log     *zap.Logger
+	clock   clock.Clock
+	pool    *upstream.Pool
+	forward *forwarder
+	hubs
 	observer *observer
 	storeTLS func() *tls.Config // nil for plain connections
 
@@ -39,9 +40,20 @@ type Proxy struct {
 	crew    *crew
 	client  *clientv3.Client // nil without registration
 	failed  chan error
-	work    sync.WaitGroup     // what runs beside the servers
-	leave   context.CancelFunc // ends the registration and other work of the proxy's own
-	stop    context.CancelFunc // ends streams
+	life
+}
+
+// hubs are what the streams of many clients share.
+type hubs struct {
+	watches *fan.Hub
+	leases  *keep.Hub
+}
+
+// life ends what runs.
+type life struct {
+	work  sync.WaitGroup     // what runs beside the servers
+	leave context.CancelFunc // ends the registration and other work of the proxy's own
+	stop  context.CancelFunc // ends streams
 }
 
 // doors are the bound addresses.
@@ -122,11 +134,12 @@ func (p *Proxy) prepare() error {
 	}
 	stopping, stop := context.WithCancel(context.Background())
 	p.stop = stop
-	p.forward = &forwarder{ctx: stopping, pool: p.pool, clock: p.clock, log: p.log, space: newNamespace(p.cfg.Namespace),
+	p.forward = &forwarder{ctx: stopping, pool: p.pool, clock: p.clock, log: p.log, space: newNamespace(p.cfg.Namespace), wait: p.cfg.Store.Wait,
 		limits: Limits{Send: p.cfg.Store.MaxSend, Recv: p.cfg.Store.MaxRecv}}
 	p.forward.order.on = p.cfg.Ordering
 	p.forward.reads.init(p.forward)
-	p.hub = fan.New(fan.Config{Pool: p.pool, Clock: p.clock, Namespace: []byte(p.cfg.Namespace)})
+	p.watches = fan.New(fan.Config{Pool: p.pool, Clock: p.clock, Namespace: []byte(p.cfg.Namespace)})
+	p.leases = keep.New(keep.Config{Pool: p.pool, Clock: p.clock})
 	return p.build()
 }
 
@@ -156,7 +169,9 @@ func (p *Proxy) build() error {
 		case m.name == methodMemberList && p.cfg.Advertise.URL != "":
 			p.server.Unary(m.name, p.crew.list)
 		case m.name == methodWatch:
-			p.server.Stream(m.name, with(p.hub.Watch))
+			p.server.Stream(m.name, with(p.watches.Watch))
+		case m.name == methodKeepAlive:
+			p.server.Stream(m.name, with(p.leases.KeepAlive))
 		case m.kind == unary:
 			p.server.Unary(m.name, p.forward.handler(m.name))
 		default:
@@ -235,7 +250,8 @@ func (p *Proxy) Stop(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- p.server.Shutdown(ctx) }()
 	p.stop()
-	p.hub.Close()
+	p.watches.Close()
+	p.leases.Close()
 	err := <-ended
 	if p.monitor != nil {
 		err = errors.Join(err, p.monitor.Close())
@@ -263,8 +279,9 @@ func (p *Proxy) abandon() {
 	if p.stop != nil {
 		p.stop()
 	}
-	if p.hub != nil {
-		p.hub.Close()
+	if p.watches != nil {
+		p.watches.Close()
+		p.leases.Close()
 	}
 	if p.pool != nil {
 		p.pool.Close()

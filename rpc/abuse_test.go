@@ -253,7 +253,7 @@ func TestHalfOpen(t *testing.T) {
 		if _, err := nc.Write([]byte(said)); err != nil {
 			t.Fatal(err)
 		}
-		if err := nc.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := nc.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		for buf := make([]byte, 1000); err == nil; {
@@ -263,9 +263,11 @@ func TestHalfOpen(t *testing.T) {
 			t.Errorf("after %q the connection stays open", said)
 		}
 	}
-	c := s.connect(t)
-	c.must(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block(plainRequest("/t.T/Echo")...)}))
-	c.expectGoAway(http2.ErrCodeEnhanceYourCalm)
+	patiently(t, time.Second, func(t testing.TB, limit time.Duration) {
+		c := start(t, rpc.Config{HandshakeTimeout: limit}, nil).connect(t)
+		c.must(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block(plainRequest("/t.T/Echo")...)}))
+		c.expectGoAway(http2.ErrCodeEnhanceYourCalm)
+	})
 }
 
 // TestWindowGames breaks the rules of flow control.
@@ -343,9 +345,12 @@ func TestHeldBytes(t *testing.T) {
 	defer close(release)
 	c := s.connect(t)
 	full := message(make([]byte, 16<<10-5))
-	go func() {
+	go func() { // until the test ends, and its connection with it
 		for id := uint32(1); id < 2*200; id += 2 {
-			c.request(id, "/t.T/Deaf", false)
+			head := http2.HeadersFrameParam{StreamID: id, EndHeaders: true, BlockFragment: c.block(plainRequest("/t.T/Deaf")...)}
+			if c.fr.WriteHeaders(head) != nil {
+				return
+			}
 			for range 60 {
 				if c.fr.WriteData(id, false, full) != nil {
 					return

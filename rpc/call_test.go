@@ -216,7 +216,9 @@ func TestMetadata(t *testing.T) {
 }
 
 // TestDeadline is kept by rpc itself, for calls and streams.
-func TestDeadline(t *testing.T) {
+func TestDeadline(t *testing.T) { patiently(t, 900*time.Millisecond, deadlineIsKept) }
+
+func deadlineIsKept(t testing.TB, limit time.Duration) {
 	p := &parked{}
 	ended := make(chan error, 1)
 	s := start(t, rpc.Config{}, func(s *rpc.Server) {
@@ -228,21 +230,29 @@ func TestDeadline(t *testing.T) {
 		})
 	})
 	c := s.connect(t)
-	timeout := hpack.HeaderField{Name: "grpc-timeout", Value: "900m"}
+	timeout := hpack.HeaderField{Name: "grpc-timeout", Value: fmt.Sprintf("%dm", limit.Milliseconds())}
 	c.request(1, "/t.T/Park", false, timeout)
 	c.must(c.fr.WriteData(1, true, message(nil)))
-	c.request(3, "/t.T/Park", false, hpack.HeaderField{Name: "grpc-timeout", Value: "1H"})
 	c.expectStatus(1, 4, "context deadline exceeded")
+	if p.count() == 0 {
+		t.Fatal("the deadline passed before the call had arrived")
+	}
 	k := p.calls[0]
 	if _, ok := k.Deadline(); !ok || k.Context().Err() == nil {
 		t.Error("the call does not know that its deadline has passed")
 	}
 	k.Reply(rpc.RawMessage("late"))
 	k.Fail(&rpc.Status{Code: rpc.Aborted})
+	c.request(3, "/t.T/Park", false, hpack.HeaderField{Name: "grpc-timeout", Value: "1H"})
 	c.request(5, "/t.T/Wait", false, timeout)
 	c.expectStatus(5, 4, "context deadline exceeded")
-	if err := <-ended; err == nil {
-		t.Error("the stream's context has no error")
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the stream's context has no error")
+		}
+	case <-within(t).Done():
+		t.Error("the handler of the stream was not called, or not told")
 	}
 	c.alive(7)
 }
@@ -451,6 +461,8 @@ func TestHold(t *testing.T) {
 	for _, c := range cs {
 		c.await(2*(calls-1) + 1)
 	}
+	// An answer may be read before its write is counted.
+	eventually(t, "all writes are counted", func() bool { return o.writes.Load()-before >= conns })
 	if n := o.writes.Load() - before; n != conns {
 		t.Errorf("%d answers on %d connections took %d writes", conns*calls, conns, n)
 	}
@@ -565,20 +577,23 @@ func TestShutdownCut(t *testing.T) {
 
 // TestAge drains a connection that is too old, and serves the client on a new one.
 func TestAge(t *testing.T) {
-	s := start(t, rpc.Config{ConnectionAgeMax: 2 * time.Second, ConnectionAgeGrace: 50 * time.Millisecond}, (&parked{}).register)
-	c := s.connect(t)
-	c.request(1, "/t.T/Park", false)
-	c.expectGoAway(http2.ErrCodeNo)
-	c = s.connect(t)
-	c.alive(1)
-	c.expectGoAway(http2.ErrCodeNo)
+	patiently(t, time.Second, func(t testing.TB, limit time.Duration) {
+		s := start(t, rpc.Config{ConnectionAgeMax: limit, ConnectionAgeGrace: 50 * time.Millisecond}, (&parked{}).register)
+		c := s.connect(t)
+		c.request(1, "/t.T/Park", false)
+		c.expectGoAway(http2.ErrCodeNo)
+		c = s.connect(t)
+		c.alive(1)
+		c.expectGoAway(http2.ErrCodeNo)
+	})
 }
 
 // TestKeepalive pings a silent client, and closes when that does not answer.
 func TestKeepalive(t *testing.T) {
-	c := start(t, rpc.Config{KeepaliveInterval: 30 * time.Millisecond, KeepaliveTimeout: 60 * time.Millisecond}, nil).connect(t)
-	c.expectGoAway(http2.ErrCodeNo)
-	c = start(t, rpc.Config{KeepaliveInterval: 30 * time.Millisecond, KeepaliveTimeout: time.Minute}, nil).connect(t)
+	patiently(t, 30*time.Millisecond, func(t testing.TB, limit time.Duration) {
+		start(t, rpc.Config{KeepaliveInterval: limit, KeepaliveTimeout: 2 * limit}, nil).connect(t).expectGoAway(http2.ErrCodeNo)
+	})
+	c := start(t, rpc.Config{KeepaliveInterval: 30 * time.Millisecond, KeepaliveTimeout: time.Minute}, nil).connect(t)
 	for pings := 0; pings < 5; {
 		f, err := c.fr.ReadFrame()
 		c.must(err)

@@ -83,7 +83,7 @@ func feed(t *testing.T, l *pipeListener, input []byte) {
 		defer close(drained)
 		_, _ = io.Copy(io.Discard, client) // ends with the connection, in whatever way
 	}()
-	if err := client.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := client.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	// The server may hang up in the middle of it, which is an answer too.
@@ -94,7 +94,7 @@ func feed(t *testing.T, l *pipeListener, input []byte) {
 	_ = client.SetDeadline(time.Time{}) // or its timer would live on; it fails when the server has hung up
 	client.Close()
 	<-drained
-	late := time.NewTimer(20 * time.Second)
+	late := time.NewTimer(time.Minute)
 	defer late.Stop()
 	select {
 	case <-w.closed:

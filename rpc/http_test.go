@@ -131,7 +131,7 @@ func TestContentLength(t *testing.T) {
 // TestTLS lets ALPN decide, and shows handlers the handshake.
 func TestTLS(t *testing.T) {
 	cert := selfSigned(t)
-	s, err := rpc.New(rpc.Config{HTTP: site(), HandshakeTimeout: 5 * time.Second})
+	s, err := rpc.New(rpc.Config{HTTP: site()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func speak(t testing.TB, nc net.Conn) *rawClient {
 	c.fr.AllowIllegalWrites = true
 	c.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.enc = hpack.NewEncoder(&c.buf)
-	c.must(nc.SetDeadline(time.Now().Add(30 * time.Second)))
+	c.must(nc.SetDeadline(time.Now().Add(2 * time.Minute)))
 	return c
 }
 
@@ -226,10 +226,49 @@ func heap() int64 {
 // eventually polls until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); {
+	for end := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(end) {
 			t.Fatalf("it does not happen: %s", what)
 		}
 		runtime.Gosched()
+	}
+}
+
+// attempt is a test that may be tried again: what it reports is kept.
+type attempt struct {
+	testing.TB
+	text string
+}
+
+func (a *attempt) Error(args ...any)            { a.text += fmt.Sprintln(args...) }
+func (a *attempt) Errorf(f string, args ...any) { a.text += fmt.Sprintf(f+"\n", args...) }
+
+func (a *attempt) Fatal(args ...any) {
+	a.Error(args...)
+	runtime.Goexit()
+}
+
+func (a *attempt) Fatalf(f string, args ...any) {
+	a.Errorf(f, args...)
+	runtime.Goexit()
+}
+
+// patiently tests what a server does after a limit of time that a client must not exceed before. Whether a machine that stalls
+// keeps up with a short one is luck, so who fails is given a limit eight times as long, up to one of more than a minute.
+func patiently(t *testing.T, limit time.Duration, try func(t testing.TB, limit time.Duration)) {
+	t.Helper()
+	for ; ; limit *= 8 {
+		a, done := &attempt{TB: t}, make(chan struct{})
+		go func() {
+			defer close(done)
+			try(a, limit)
+		}()
+		if <-done; a.text == "" {
+			return
+		}
+		if limit > time.Minute {
+			t.Fatal(a.text)
+		}
+		t.Logf("with %v: %s", limit, a.text)
 	}
 }

@@ -58,6 +58,9 @@ func asStatus(err error) *rpc.Status {
 // start serves cfg on a loopback port until the test ends.
 func start(t testing.TB, cfg rpc.Config, register func(*rpc.Server)) *testServer {
 	t.Helper()
+	if cfg.HandshakeTimeout == 0 {
+		cfg.HandshakeTimeout = time.Minute // a client that the machine gives no time is no attacker
+	}
 	s, err := rpc.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -104,9 +107,9 @@ func call(ctx context.Context, cc *grpc.ClientConn, method string, msg []byte, o
 	return out, err
 }
 
-// within is the context of a test: no test of this package needs a minute.
+// within is the context of a test: no test of this package needs two minutes.
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

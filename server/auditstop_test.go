@@ -27,7 +27,7 @@ func TestStuckAuditLogDoesNotHoldUpTheStop(t *testing.T) {
 	l.Record(l.Entry())
 	core, logs := observer.New(zap.InfoLevel)
 	s := &Server{logger: zap.New(core), audit: l}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := s.closeAudit(ctx); err != nil || ctx.Err() != nil {
 		t.Errorf("%v, %v", err, ctx.Err())

@@ -78,7 +78,7 @@ func settings(t *testing.T, dir, name string, port uint16, more ...string) *conf
 
 func stopServer(t *testing.T, s *Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if err := s.Stop(ctx); err != nil {
 		t.Error(err)
@@ -88,7 +88,7 @@ func stopServer(t *testing.T, s *Server) {
 // TestDiscoverSRV founds a cluster of three by DNS alone: all agree who is in it, each under its own name, and a start with
 // data asks DNS nothing.
 func TestDiscoverSRV(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	dir, ports := t.TempDir(), freePorts(t, 3)
 	var cs []*config.Config
@@ -142,7 +142,7 @@ func startAll(ctx context.Context, t *testing.T, cs []*config.Config, dns dnsStu
 // TestDiscoverAt founds a cluster of three at a discovery service. A fourth comes too late, a start with data asks nobody, and
 // a token without a size, or with a wrong one, is refused.
 func TestDiscoverAt(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	dir, ports := t.TempDir(), freePorts(t, 5)
 	service, err := start(ctx, settings(t, dir, "service", ports[4]), zap.NewNop(), dnsStub{})

@@ -22,7 +22,7 @@ func (c resultOf) Complete(r *command.Result) { c <- *r }
 
 // TestLeasesExpireUnderAuthentication: nobody's name is on the revocation of an expired lease, and its keys go all the same.
 func TestLeasesExpireUnderAuthentication(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	port := freePorts(t, 1)[0]
 	c := settings(t, t.TempDir(), "a", port, "initial-cluster", fmt.Sprintf("a=http://127.0.0.1:%d", port))

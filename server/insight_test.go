@@ -48,7 +48,7 @@ func insightServer(t *testing.T, settings map[string]string) (url string, c *cli
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	c, err = clientv3.New(clientv3.Config{Endpoints: s.ClientURLs(), DialTimeout: 20 * time.Second})
+	c, err = clientv3.New(clientv3.Config{Endpoints: s.ClientURLs(), DialTimeout: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

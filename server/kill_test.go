@@ -87,9 +87,9 @@ func writeUntilKilled(t *testing.T, addr string, writers []*killWriter, p *proce
 			}
 		})
 	}
-	for limit := time.Now().Add(30 * time.Second); total.Load() == 0; { // the load loads
+	for limit := time.Now().Add(2 * time.Minute); total.Load() == 0; { // the load loads
 		if time.Now().After(limit) {
-			t.Fatalf("no write was acknowledged within 30 s\n%s", p.logTail())
+			t.Fatalf("no write was acknowledged in time\n%s", p.logTail())
 		}
 		<-time.After(time.Millisecond)
 	}
@@ -105,7 +105,7 @@ func checkWriters(t *testing.T, addr string, writers []*killWriter) {
 	t.Helper()
 	c := connect(t, addr)
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	for _, w := range writers {
 		resp, err := c.Get(ctx, w.key)
@@ -193,7 +193,7 @@ func startProcess(t *testing.T, bin, dir, addr string, flags ...string) *process
 
 func (p *process) waitHealthy(t *testing.T, url string) {
 	t.Helper()
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -201,7 +201,7 @@ func (p *process) waitHealthy(t *testing.T, url string) {
 		case err := <-p.done:
 			t.Fatalf("the server ended while starting: %v\n%s", err, p.logTail())
 		case <-deadline:
-			t.Fatalf("the server was not healthy within a minute\n%s", p.logTail())
+			t.Fatalf("the server was not healthy in time\n%s", p.logTail())
 		case <-poll.C:
 			resp, err := http.Get(url + "/health")
 			if err != nil {
@@ -243,14 +243,14 @@ func (p *process) stop(t *testing.T) {
 		if err != nil {
 			t.Fatalf("the server ended with %v\n%s", err, p.logTail())
 		}
-	case <-time.After(30 * time.Second):
-		t.Fatalf("the server did not stop within 30 s\n%s", p.logTail())
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("the server did not stop in time\n%s", p.logTail())
 	}
 }
 
 func connect(t *testing.T, addr string) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, DialTimeout: 2 * time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

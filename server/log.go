@@ -49,6 +49,9 @@ func startLogger() *zap.Logger {
 	return assemble(zapcore.NewCore(logEncoder("json"), out, zapcore.InfoLevel), out)
 }
 
+// ProgramLogger is the log of the other programs that run on and on, those between clients and members: JSON on standard error.
+func ProgramLogger() *zap.Logger { return startLogger() }
+
 func assemble(core zapcore.Core, errors zapcore.WriteSyncer) *zap.Logger {
 	core = zapcore.NewSamplerWithOptions(core, time.Second, sampleFirst, sampleThen)
 	return zap.New(core, zap.AddCaller(), zap.AddStacktrace(zapcore.ErrorLevel), zap.ErrorOutput(errors))

@@ -10,6 +10,12 @@ import (
 	"quorate.dev/quorate/limits"
 )
 
+// NotifyReady tells the service manager, if it asked for it, that this process is ready.
+func NotifyReady() error {
+	_, err := notifyInit("READY=1")
+	return err
+}
+
 // notifyInit tells the service manager about this process when it asked for it by NOTIFY_SOCKET (sd_notify(3)); state is
 // READY=1, WATCHDOG=1 or STOPPING=1. It reports whether anybody was told. A manager that does not read its socket is an error after
 // limits.NotifyWait: it must not hold up the member, nor its stop.
@@ -34,6 +40,3 @@ func notifyInit(state string) (bool, error) {
 	}
 	return true, nil
 }
-
-// NotifyReady tells the init daemon that started this process that it serves; false when nobody wants to know.
-func NotifyReady() (bool, error) { return notifyInit("READY=1") }

@@ -166,7 +166,7 @@ func TestDiskFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := connect(t, addr)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	acked := 0
 	for value := strings.Repeat("x", 100<<10); ; acked++ {
@@ -181,7 +181,7 @@ func TestDiskFails(t *testing.T) {
 	_ = c.Close()
 	select {
 	case <-p.done:
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("the server goes on\n%s", p.logTail())
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.logTail(), "the server had to stop") || !strings.Contains(p.logTail(), "file too large") {

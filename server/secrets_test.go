@@ -32,7 +32,7 @@ func TestSecretsStayInside(t *testing.T) {
 	p := startProcess(t, buildQuorate(t), filepath.Join(dir, "data"), addr, "--log-level=debug", "--enable-pprof", "--metrics=extensive",
 		"--warning-unary-request-duration=1ns", "--warning-apply-duration=1ns", "--audit-log="+file, "--audit-log-methods=all",
 		"--discovery-password="+discovery)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	open := connect(t, addr)
 	defer open.Close()
@@ -67,7 +67,7 @@ func TestSecretsStayInside(t *testing.T) {
 		_, _ = open.KV.Put(as, "k", value)
 		_, _ = open.UserAdd(as, "eve", next)
 	}
-	root, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, Username: "root", Password: password, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	root, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, Username: "root", Password: password, DialTimeout: 2 * time.Minute, Logger: zap.NewNop()})
 	must(root, err)
 	defer root.Close()
 	values(root)

@@ -28,7 +28,7 @@ func TestSlowCallsAreLogged(t *testing.T) {
 	o.Handled("/etcdserverpb.Watch/Watch", rpc.OK, time.Hour)
 	o.Handled("/v3lockpb.Lock/Lock", rpc.OK, time.Hour)
 	o.Handled("/etcdserverpb.KV/Txn", rpc.Unavailable, 301*time.Millisecond)
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for tick := time.NewTicker(time.Millisecond); logs.Len() == 0; {
 		select {
 		case <-tick.C:

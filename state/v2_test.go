@@ -95,6 +95,23 @@ func TestSharedModeAgrees(t *testing.T) {
 	require.Greater(t, modes[v2store.Shared], 200)
 }
 
+// TestRefreshToADirectory: a refresh that makes a directory of a file takes the key away, which would be neither shown nor kept until it
+// can be when the directory expires.
+func TestRefreshToADirectory(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	defer r.close()
+	yes, later := true, v2Epoch+5*second
+	r.apply(lines(t, 1, "v2 MODE shared", "v2 PUT /1/a-b 0"))
+	r.apply(number(3, 1, []command.Command{
+		cmd(command.V2, &wire.V2Request{Method: "PUT", Path: "/1/a-b", Dir: true, Refresh: &yes, Time: v2Epoch, Expiration: later}),
+	}))
+	agree(r)
+	require.NotContains(t, keysOf(r), "/a-b")
+	r.apply(number(4, 1, []command.Command{cmd(command.V2, &wire.V2Request{Method: "SYNC", Time: later + second})}))
+	agree(r)
+	require.False(t, r.machine.View().V2.IsDir("/1/a-b"))
+}
+
 // hear follows an event as a watcher of everything would.
 func hear(files map[string]string, e *v2store.Event) {
 	for _, gone := range e.Removed {

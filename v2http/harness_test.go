@@ -32,7 +32,7 @@ import (
 const (
 	selfID    = ids.MemberID(0xabc)
 	clusterID = ids.ClusterID(0xdef)
-	patience  = 20 * time.Second
+	patience  = 2 * time.Minute
 )
 
 // fake is a member without a group: what is proposed is applied at once.

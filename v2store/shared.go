@@ -37,7 +37,10 @@ type KeyChange struct {
 
 // KeyChanges lists what the event does to v3 keys. It is empty for an event that follows from them.
 func (e *Event) KeyChanges() []KeyChange {
-	if e.Mirrored || e.Refresh || e.Node == nil || e.Action == ActionGet {
+	if e.Mirrored || e.Node == nil || e.Action == ActionGet {
+		return nil
+	}
+	if e.Refresh && (!e.Node.Dir || e.Prev == nil || e.Prev.Dir) { // one that makes a directory of a file takes its value away
 		return nil
 	}
 	var list []KeyChange

@@ -294,8 +294,11 @@ func (s *script) step(l *Log, attempt func(hs [3]uint64, log []*raftpb.Entry)) e
 func TestCrashAtEveryOperation(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	cuts, crashes := 0, 0
-	for round := range uint64(30) {
+	cuts, crashes, rounds := 0, 0, 30
+	if testing.Short() { // one goroutine has no races
+		rounds = 6
+	}
+	for round := range uint64(rounds) {
 		mem := vfs.NewCrashableMem()
 		s := &script{rng: rand.New(rand.NewPCG(seed, round))}
 		crash := rand.New(rand.NewPCG(seed, round+1000))
@@ -330,7 +333,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	}
 	t.Logf("%d crashes, %d cuts", crashes, cuts)
 	// About 35 are usual; which part of a write survives is not the seed's alone, so what is asserted leaves room for any luck.
-	if crashes < 2000 || cuts < 3 {
+	if crashes < 60*rounds || cuts < 3 && !testing.Short() {
 		t.Errorf("only %d crashes and %d cut tails: the test does not test", crashes, cuts)
 	}
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds everything that a test waits for.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // run runs a command line and returns its exit code and what it wrote.
 func run(t *testing.T, args ...string) (code int, out, errs string) {

@@ -58,7 +58,8 @@ apart from others, and lost connections are dialled again.`,
   quorate bench fill --keys 500000 --value-size 1024 --clients 1000 --connections 100
   quorate bench list --keys 500000
   quorate bench txn --node-leases --rate 10000 --seconds 30 --plot
-  quorate bench watch --watchers 500 --total 2000 -w json`,
+  quorate bench watch --watchers 500 --total 2000 -w json
+  quorate bench k8s --nodes 1000`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -70,6 +71,7 @@ apart from others, and lost connections are dialled again.`,
 	for _, k := range load.Kinds() {
 		root.AddCommand(workloadCommand(k, code))
 	}
+	root.AddCommand(k8sCommand(code))
 	return root
 }
 

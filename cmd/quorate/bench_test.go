@@ -44,7 +44,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 // TestBench runs a workload through the command line: the JSON stands alone on stdout, with the fields that scripts read.
 func TestBench(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	s, err := embed.Start(ctx, embed.Config{Dir: t.TempDir()})
 	if err != nil {
@@ -148,5 +148,42 @@ func TestProgress(t *testing.T) {
 		if got := strings.Split(b.String(), "\r"); len(got) != 5 || !strings.HasPrefix(got[i], part) {
 			t.Errorf("%d: %q does not begin with %q", i, got, part)
 		}
+	}
+}
+
+// TestBenchK8s: the JSON stands alone on stdout with the verdict, and the exit code says whether a service level was broken.
+func TestBenchK8s(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	s, err := embed.Start(ctx, embed.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	small := []string{"bench", "k8s", "--endpoints", s.ClientURLs()[0], "--nodes", "5", "--seconds", "1", "--warmup", "0", "--lease-interval", "500ms",
+		"--slo-call", "1h", "--slo-delivery", "1h", "--slo-progress", "1h", "--timeout", "1m"}
+	code, out, errs := command(t, append(small, "-w", "json", "--slots")...)
+	var rep struct {
+		OK  bool `json:"ok"`
+		Run struct {
+			All   struct{ Count int64 }
+			Slots []any
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &rep); code != 0 || err != nil || !rep.OK || rep.Run.All.Count == 0 || len(rep.Run.Slots) != 20 {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, out, errs)
+	}
+	if !strings.Contains(errs, "filled: 5 nodes, 150 pods") {
+		t.Errorf("%s", errs)
+	}
+	code, out, errs = command(t, append(small, "--clear", "--slo-delivery", "1ns")...)
+	if code != 1 || !strings.Contains(out, "verdict: broken\n  delivery of ") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+	if code, _, errs = command(t, small...); code != 1 || !strings.Contains(errs, "quorate bench k8s: the store holds ") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if code, _, errs = command(t, "bench", "k8s", "-w", "xml"); code != 2 || !strings.Contains(errs, "it must be table or json") {
+		t.Errorf("exit code %d: %s", code, errs)
 	}
 }

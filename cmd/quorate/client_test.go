@@ -11,7 +11,7 @@ import (
 
 // TestClient: the verbs of a client stand beside those of the server, under our own name and as etcdctl.
 func TestClient(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	s, err := embed.Start(ctx, embed.Config{Dir: t.TempDir()})
 	if err != nil {

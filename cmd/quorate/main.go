@@ -42,14 +42,13 @@ func main() {
 	os.Exit(asQuorate(os.Args[1:]))
 }
 
-// asEtcd has no verbs of its own; etcd's two are named so that nobody takes them for a mistyped flag.
+// asEtcd is the server, but for etcd's two verbs.
 func asEtcd(args []string) int {
 	if len(args) > 0 && args[0] == "grpc-proxy" {
 		return asProxy(args[1:])
 	}
 	if len(args) > 0 && args[0] == "gateway" {
-		fmt.Fprintf(os.Stderr, "etcd %s: this program does not have a proxy yet; connect clients to the members directly\n", args[0])
-		return 1
+		return etcdGateway(args)
 	}
 	return serve("etcd", args)
 }
@@ -84,6 +83,7 @@ Without a verb it starts the server, and no flag is needed. "quorate serve --hel
 		configCommand(&code), probeCommand(&code),
 		benchCommand(&code),
 		upCommand(&code),
+		gatewayCommand(&code),
 		healCommand(&code),
 		proxyCommand(&code), grpcProxyCommand(&code),
 	)

@@ -3,19 +3,20 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
-	"strings"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"go.etcd.io/etcd/client/pkg/v3/srv"
 	"go.uber.org/zap"
 
 	"quorate.dev/quorate/certs"
 	"quorate.dev/quorate/config"
+	"quorate.dev/quorate/discovery"
 	"quorate.dev/quorate/proxy"
 	"quorate.dev/quorate/server"
 )
@@ -79,7 +80,7 @@ func (p *proxyFlags) bind(f *pflag.FlagSet) {
 	f.BoolVar(&p.discovery.insecure, "insecure-discovery", false, "accept insecure SRV records")
 	f.StringSliceVar(&c.Store.Endpoints, "endpoints", c.Store.Endpoints, "comma separated endpoints of the store")
 	f.DurationVar(&c.Store.AutoSync, "endpoints-auto-sync-interval", 0, "how often the endpoints are made those of the members (0: never)")
-	f.DurationVar(&c.Store.KeepaliveTime, "dial-keepalive-time", 0, "how often a connection to the store is tried (0: every second, and a minute of silence closes it)")
+	f.DurationVar(&c.Store.KeepaliveTime, "dial-keepalive-time", 0, "how often a connection to the store is tried (0: every second, and 15 s of silence close it)")
 	f.DurationVar(&c.Store.KeepaliveTimeout, "dial-keepalive-timeout", c.Store.KeepaliveTimeout, "how long after that a silent connection to the store is closed")
 	f.BoolVar(&c.Store.WithoutStream, "permit-without-stream", false, "try connections to the store also when no call is under way (always done)")
 	f.StringVar(&c.Advertise.URL, "advertise-client-url", c.Advertise.URL, "address shown to clients instead of the members' (must be reachable by clients)")
@@ -145,7 +146,7 @@ func (p *proxyFlags) run() int {
 		}
 		return fail(err)
 	}
-	if _, err := server.NotifyReady(); err != nil {
+	if err := server.NotifyReady(); err != nil {
 		logger.Error("failed to notify systemd for readiness", zap.Error(err))
 	}
 	code := 0
@@ -173,22 +174,37 @@ func (p *proxyFlags) resolve() (err error) {
 	if p.discovery.domain == "" {
 		return nil
 	}
-	found, err := srv.GetClient("etcd-client", p.discovery.domain, p.discovery.name)
+	return p.discover(context.Background(), net.DefaultResolver)
+}
+
+// discover makes the endpoints those that DNS names, as far as they can be trusted.
+func (p *proxyFlags) discover(ctx context.Context, dns discovery.Resolver) error {
+	found, err := discovery.Clients(ctx, dns, p.discovery.domain, p.discovery.name)
 	if err != nil {
 		return fmt.Errorf("--discovery-srv: %w", err)
 	}
-	var usable []string
-	for _, e := range found.Endpoints {
-		if p.discovery.insecure || !strings.HasPrefix(e, "http://") {
-			usable = append(usable, e)
-			continue
+	if !p.discovery.insecure {
+		set := p.cfg.Store.TLS
+		set.ServerName = p.discovery.domain
+		keeper, err := certs.New(set, certs.Options{})
+		if err != nil {
+			return fmt.Errorf("--cert, --key, --cacert: %w", err)
 		}
-		fmt.Fprintf(os.Stderr, "ignoring discovered insecure endpoint %q\n", e)
+		good, failures := discovery.Secure(ctx, found, keeper.Client())
+		if len(good) == 0 {
+			return fmt.Errorf("--discovery-srv: none of the endpoints that DNS names can be trusted (--insecure-discovery takes them as they are): %w", failures)
+		}
+		for _, e := range found {
+			if !slices.Contains(good, e) {
+				fmt.Fprintf(os.Stderr, "ignoring discovered endpoint %q, which cannot be trusted: %v\n", e.URL.String(), failures)
+			}
+		}
+		found = good
 	}
-	if len(usable) == 0 {
-		return fmt.Errorf("--discovery-srv: no usable endpoint was found for %s", p.discovery.domain)
+	p.cfg.Store.Endpoints = nil
+	for _, e := range found {
+		p.cfg.Store.Endpoints = append(p.cfg.Store.Endpoints, e.URL.String())
 	}
-	p.cfg.Store.Endpoints = usable
 	return nil
 }
 

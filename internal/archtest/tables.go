@@ -47,10 +47,12 @@ var mayImport = map[string][]string{
 	"internal/pki":      {},
 	"internal/freeport": {},
 
+	"tcpproxy":       {"internal/clock"},
 	"discovery":      {"wire", "load/lean", "internal/clock"},
 	"embed":          {"server", "config"},
 	"load/lean":      {},
 	"load":           {"load/lean", "wire", "internal/clock"},
+	"load/k8s":       {"load", "load/lean", "wire", "internal/clock"},
 	"proxy/upstream": {"load/lean", "rpc", "internal/clock"},
 	"proxy/fan":      {"proxy/upstream", "load/lean", "rpc", "wire", "fault", "limits", "internal/clock"},
 	"proxy/keep":     {"proxy/upstream", "load/lean", "rpc", "wire", "fault", "limits", "internal/clock"},
@@ -60,15 +62,18 @@ var mayImport = map[string][]string{
 	"cli/offline": {
 		"cli", "cli/render", "restore", "storage", "mvcc", "snapshot", "member", "wire", "fault", "ids", "internal/etcddb", "internal/clock",
 	},
-	"restore":           {"ids", "wire", "storage", "wal", "mvcc", "lease", "auth", "member", "internal/disk", "internal/etcddb"},
-	"transfer":          {"ids", "wire", "command", "v2store", "storage", "mvcc", "member", "wal", "snapshot", "restore", "internal/clock", "internal/disk", "internal/etcddb", "internal/etcdwal"},
-	"cli/transferring":  {"cli", "cli/offline", "transfer", "restore", "ids", "internal/clock", "internal/etcddb", "internal/etcdwal"},
-	"migrate":           {"ids", "wire", "v2store", "storage", "restore", "member", "internal/etcddb", "internal/etcdwal", "internal/disk", "internal/clock"},
-	"cli/migrating":     {"cli", "cli/offline", "migrate", "restore", "member", "ids", "internal/clock"},
-	"cli/kube":          {},
-	"cli/verdict":       {},
-	"cli/ops":           {"cli", "cli/kube", "cli/verdict", "insight", "limits", "internal/clock"},
-	"cmd/quorate":       {"proxy", "certs", "server", "config", "load", "internal/clock", "cli", "cli/kube", "cli/migrating", "cli/offline", "cli/ops", "cli/transferring", "cli/verdict"},
+	"restore":          {"ids", "wire", "storage", "wal", "mvcc", "lease", "auth", "member", "internal/disk", "internal/etcddb"},
+	"transfer":         {"ids", "wire", "command", "v2store", "storage", "mvcc", "member", "wal", "snapshot", "restore", "internal/clock", "internal/disk", "internal/etcddb", "internal/etcdwal"},
+	"cli/transferring": {"cli", "cli/offline", "transfer", "restore", "ids", "internal/clock", "internal/etcddb", "internal/etcdwal"},
+	"migrate":          {"ids", "wire", "v2store", "storage", "restore", "member", "internal/etcddb", "internal/etcdwal", "internal/disk", "internal/clock"},
+	"cli/migrating":    {"cli", "cli/offline", "migrate", "restore", "member", "ids", "internal/clock"},
+	"cli/kube":         {},
+	"cli/verdict":      {},
+	"cli/ops":          {"cli", "cli/kube", "cli/verdict", "insight", "limits", "internal/clock"},
+	"cmd/quorate": {
+		"proxy", "tcpproxy", "discovery", "certs", "server", "config", "load", "load/k8s", "internal/clock",
+		"cli", "cli/kube", "cli/migrating", "cli/offline", "cli/ops", "cli/transferring", "cli/verdict",
+	},
 	"internal/archtest": {},
 	"internal/check":    {},
 	"internal/crash":    {"ids", "command", "member", "node", "state", "storage", "wal"},
@@ -77,7 +82,8 @@ var mayImport = map[string][]string{
 		"ids", "fault", "limits", "wire", "command", "mvcc", "member", "auth", "state", "storage", "wal", "snapshot", "node", "leader", "watch",
 		"v2store", "v2hub", "internal/clock", "internal/disk", "internal/check", "internal/sim/disk",
 	},
-	"internal/sim": {"internal/sim/world", "internal/clock"},
+	"internal/sim":   {"internal/sim/world", "internal/clock"},
+	"internal/rerun": {"internal/clock"},
 }
 
 // pure packages hold the deterministic middle of the store.
@@ -125,6 +131,6 @@ var bannedCalls = []struct {
 		"use internal/clock, so that tests own the time"},
 	{"log.Fatal", false, nil, "return the error; cmd decides about exit codes"},
 	{"log.Printf", false, nil, "use the server's logger"},
-	{"os.Exit", false, []string{"cmd/quorate", "server", "internal/sim"}, "return the error; cmd decides about exit codes"},
+	{"os.Exit", false, []string{"cmd/quorate", "server", "internal/sim", "internal/rerun"}, "return the error; cmd decides about exit codes"},
 	{"context.TODO", false, nil, "pass the caller's context"},
 }

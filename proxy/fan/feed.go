@@ -31,10 +31,15 @@ type feed struct {
 	ask      asking
 	work     work
 	alarm    alarm
-	reply    wire.WatchResponse // the message at hand
-	head     []byte             // of the response at hand
-	headSize int                // of its header field
-	over     bool
+	arrived
+	over bool
+}
+
+// arrived is the message at hand.
+type arrived struct {
+	reply    wire.WatchResponse
+	head     []byte // of the response
+	headSize int    // of its header field
 }
 
 // work is what is to be done before the feed waits again.

@@ -86,11 +86,11 @@ func (c *Conn) set(serving bool) bool {
 	if c.ready.Load() == serving {
 		return false
 	}
+	c.ready.Store(serving) // before anybody hears of it: who looks for another connection must not be given this one
 	if serving {
 		c.aside = make(chan struct{})
 	} else {
 		close(c.aside)
 	}
-	c.ready.Store(serving)
 	return true
 }

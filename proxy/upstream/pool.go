@@ -41,7 +41,7 @@ const (
 	DialTimeout   = 5 * time.Second
 	ProbeInterval = time.Second
 	ProbeTimeout  = 3 * time.Second
-	SilenceMax    = time.Minute
+	SilenceMax    = 15 * time.Second
 	StreamWindow  = 1 << 20 // what the store may send ahead on one stream, bytes
 	RetireGrace   = 30 * time.Second
 	redialMin     = 20 * time.Millisecond

@@ -23,7 +23,7 @@ func login(t *testing.T, name, password string, endpoints ...string) *clientv3.C
 	t.Helper()
 	var cli *clientv3.Client
 	insist(t, "log in as "+name, func(context.Context) (err error) {
-		cli, err = clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 5 * time.Second, Username: name, Password: password,
+		cli, err = clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 30 * time.Second, Username: name, Password: password,
 			DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second, Logger: zap.NewNop()})
 		return err
 	})
@@ -65,7 +65,7 @@ func insist(t *testing.T, what string, f func(context.Context) error) {
 		}
 	}()
 	until(t, what, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		err := f(ctx)
 		if err == nil || errors.Is(err, rpctypes.ErrUserAlreadyExist) || errors.Is(err, rpctypes.ErrRoleAlreadyExist) {

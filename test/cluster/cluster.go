@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,6 +42,7 @@ type Member struct {
 	Wrap   []string // a command that runs the program, such as one that enters a network namespace
 
 	c    *Cluster
+	life sync.Mutex // while the process is replaced: others ask for its number
 	cmd  *exec.Cmd
 	done <-chan struct{} // closed when the process has been waited for
 }
@@ -154,6 +156,8 @@ func (m *Member) Start() (err error) {
 	}
 	defer log.Close() // the process has its own
 	command := append(append(append([]string(nil), m.Wrap...), m.c.bin), args...)
+	m.life.Lock()
+	defer m.life.Unlock()
 	m.cmd = exec.Command(command[0], command[1:]...)
 	m.cmd.Dir, m.cmd.Stdout, m.cmd.Stderr = m.Dir, log, log
 	m.done, err = proc.Spawn(m.cmd)
@@ -168,7 +172,7 @@ func (m *Member) Ready(ctx context.Context) error {
 	}
 	defer cli.Close()
 	for {
-		try, cancel := context.WithTimeout(ctx, time.Second)
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		_, err := cli.Get(try, "ready")
 		cancel()
 		if err == nil || errors.Is(err, rpctypes.ErrUserEmpty) { // who asks is looked at behind the barrier
@@ -191,7 +195,7 @@ func (m *Member) Status(ctx context.Context) (*clientv3.StatusResponse, error) {
 		return nil, err
 	}
 	defer cli.Close()
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return cli.Status(ctx, m.Client)
 }
@@ -214,7 +218,7 @@ func (m *Member) Stop(sig syscall.Signal) error {
 	select {
 	case <-m.done:
 		return err
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		return fmt.Errorf("%s does not end\n--- end of its log ---\n%s", m.Name, m.LogTail(4000))
 	}
 }

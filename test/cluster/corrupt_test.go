@@ -66,17 +66,8 @@ func corrupted(t *testing.T, flags ...string) (c *Cluster, bad *Member, rest []*
 		}
 	}
 	sameHash(t, c)
-	leader, err := c.Leader(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range c.Members {
-		if m != leader && bad == nil {
-			bad = m
-			continue
-		}
-		rest = append(rest, m)
-	}
+	leader, others := pick(t, c)
+	bad, rest = others[0], []*Member{leader, others[1]}
 	if err := bad.Stop(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +155,7 @@ func heal(t *testing.T, c *Cluster, bad *Member) {
 	}
 	cli := connect(t, c)
 	until(t, "the alarm is taken back", func() bool { return len(alarms(t, cli)) == 0 })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := bad.Ready(ctx); err != nil {
 		t.Fatal(err)
@@ -197,7 +188,7 @@ func TestCompactionCheckNamesTheDamagedMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	cli := connect(t, c, rest[0].Client)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := bad.Ready(ctx); err != nil {
 		t.Fatal(err)
@@ -221,7 +212,7 @@ func TestDamagedMemberRefusesToStart(t *testing.T) {
 	}
 	select {
 	case <-bad.done:
-	case <-time.After(time.Minute):
+	case <-time.After(3 * time.Minute):
 		t.Fatal("it has started")
 	}
 	if log := bad.LogTail(4000); !strings.Contains(log, "found data inconsistency with peers") {

@@ -2,7 +2,9 @@ package cluster
 
 // PID is the number of the member's process, 0 when there is none.
 func (m *Member) PID() int {
-	if m.cmd == nil || m.cmd.Process == nil || m.Ended() {
+	m.life.Lock()
+	defer m.life.Unlock()
+	if m.cmd == nil || m.cmd.Process == nil || m.ended() {
 		return 0
 	}
 	return m.cmd.Process.Pid
@@ -10,6 +12,12 @@ func (m *Member) PID() int {
 
 // Ended reports whether the member has been started and its process has ended since, for whatever reason.
 func (m *Member) Ended() bool {
+	m.life.Lock()
+	defer m.life.Unlock()
+	return m.ended()
+}
+
+func (m *Member) ended() bool {
 	if m.done == nil {
 		return false
 	}

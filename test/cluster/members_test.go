@@ -40,7 +40,7 @@ func (c *Cluster) forget(m *Member) {
 func persist(t *testing.T, what string, f func(context.Context) error) {
 	t.Helper()
 	until(t, what, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		err := f(ctx)
 		if err != nil && !strings.Contains(err.Error(), "unhealthy cluster") && !strings.Contains(err.Error(), "in sync with leader") && !strings.Contains(err.Error(), "not enough started") {

@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 // pair is the judge and the server it is compared with.
 type pair struct {
 	judge, other *proc.Server
-	rest         []*proc.Server // the other members, where each of the two is one of a cluster
+	rest         []*proc.Server   // the other members, where each of the two is one of a cluster
+	front        *grpc.ClientConn // to a proxy in front of other; nil without one
 }
 
 // startPair starts both servers with the same flags in parallel.
@@ -76,7 +77,13 @@ func opponent() proc.Kind {
 
 // run performs the case on both servers of the pair.
 func (p *pair) run(c script.Case) (judge, other script.Trace) {
-	both(func() { judge = script.Run(c, target(&p.judge)) }, func() { other = script.Run(c, target(&p.other)) })
+	both(func() { judge = script.Run(c, target(&p.judge)) }, func() {
+		t := target(&p.other)
+		if p.front != nil {
+			t = throughFront(t, p.front)
+		}
+		other = script.Run(c, t)
+	})
 	return judge, other
 }
 

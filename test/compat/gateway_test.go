@@ -79,7 +79,7 @@ func (s *webSession) expand(text string) string {
 
 // do performs a statement and lists what came back.
 func (s *webSession) do(t *testing.T, server *proc.Server, q webRequest) []diff.Fact {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, q.method, server.URL()+q.path, strings.NewReader(s.expand(q.body)))
 	if err != nil {

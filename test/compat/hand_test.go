@@ -391,7 +391,7 @@ func TestSpaceComesBack(t *testing.T) {
 	}
 	both(func() { fill(p.judge) }, func() { fill(p.other) })
 	if !self {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		for tick := time.NewTicker(50 * time.Millisecond); alarms(t, p.other) > 0; <-tick.C {
 			if ctx.Err() != nil {

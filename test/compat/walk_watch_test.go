@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every wait for something that a correct server does at once.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // listener is one watch stream of one server and what came on it.
 type listener struct {

@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds one run of a client.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // session is a sequence of etcdctl commands, one a line; what follows << is its standard input (with \n). $LEASE is the lease
 // granted last. Lines that begin with 3.7: are for that release only.
@@ -127,7 +127,7 @@ func (c *cli) run(t *testing.T, line string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.path, args...)
-	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	cmd.Env = append(os.Environ(), "ETCDCTL_API=3", "ETCDCTL_COMMAND_TIMEOUT=90s", "ETCDCTL_DIAL_TIMEOUT=60s") // a busy machine stalls for longer than etcdctl waits
 	cmd.Stdin = strings.NewReader(strings.ReplaceAll(stdin, `\n`, "\n"))
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -199,7 +199,7 @@ func compareWatch(t *testing.T, judge, ours *cli) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, c.path, "--endpoints="+c.s.Addr, "watch", "--prefix", "fruit/", "--rev=7", "--prev-kv")
-		cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+		cmd.Env = append(os.Environ(), "ETCDCTL_API=3", "ETCDCTL_COMMAND_TIMEOUT=90s", "ETCDCTL_DIAL_TIMEOUT=60s") // a busy machine stalls for longer than etcdctl waits
 		stdout, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

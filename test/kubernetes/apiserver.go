@@ -32,6 +32,7 @@ type Plane struct {
 	Cluster    *CA // of API servers and their clients
 	FrontProxy *CA // whose certificates may speak for others (X-Remote-User)
 	flags      []string
+	accountKey string // file of the key that signs service accounts' tokens
 }
 
 // Store is where API servers keep their objects.
@@ -66,6 +67,7 @@ func NewPlane(dir string) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.accountKey = account.Key
 	tokens := filepath.Join(dir, "tokens.csv")
 	if err := os.WriteFile(tokens, []byte(Token+",administrator,1,\"system:masters\"\n"), 0o600); err != nil {
 		return nil, err
@@ -90,22 +92,23 @@ func (p *Plane) Config(url string) *rest.Config {
 type APIServer struct {
 	Name string
 	Addr string // host:port, the same after a restart
+	// Flags are added to those of the plane at the next start.
+	Flags []string
 
 	plane *Plane
 	cmd   *exec.Cmd
 	done  <-chan struct{}
-	flags []string
 	ip    string
 }
 
-// NewAPIServer chooses an address. number, from 1 to 254, differs among the servers of a plane. flags are added to those of the plane.
+// NewAPIServer chooses an address. number, from 1 to 254, differs among the servers of a plane.
 func (p *Plane) NewAPIServer(name string, number int, flags ...string) (*APIServer, error) {
 	ports, err := proc.FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
 	// What it advertises is an address for documentation: it must not be a loopback address, and nobody uses it.
-	return &APIServer{Name: name, Addr: fmt.Sprintf("127.0.0.1:%d", ports[0]), plane: p, ip: fmt.Sprintf("192.0.2.%d", number), flags: flags}, nil
+	return &APIServer{Name: name, Addr: fmt.Sprintf("127.0.0.1:%d", ports[0]), plane: p, ip: fmt.Sprintf("192.0.2.%d", number), Flags: flags}, nil
 }
 
 // URL is where it serves.
@@ -131,7 +134,7 @@ func (a *APIServer) Start(ctx context.Context, s Store) error {
 		return err
 	}
 	defer log.Close()
-	a.cmd = exec.Command(bin, append(args, a.flags...)...)
+	a.cmd = exec.Command(bin, append(args, a.Flags...)...)
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	if a.done, err = proc.Spawn(a.cmd); err != nil {
 		return err

@@ -40,22 +40,34 @@ func here() string {
 	return filepath.Dir(self)
 }
 
-// Program returns the path of a program of Kubernetes, such as kube-apiserver: a directory of the module programs. It is built when
-// what it is made from has changed, which the go command decides: the first time takes minutes, the next a second.
+// built are the programs that this process has already seen to.
+var built = map[string]string{}
+
+// Program returns the path of a program of Kubernetes, such as kube-apiserver: a directory of the module programs, or kwok, which has a
+// module of its own there. It is built when what it is made from has changed, which the go command decides: the first time takes
+// minutes, the next a second.
 func Program(name string) (string, error) {
 	building.Lock()
 	defer building.Unlock()
+	if path := built[name]; path != "" {
+		return path, nil
+	}
 	dir, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
 	version := "-s -w -X k8s.io/component-base/version.gitVersion=" + Version + " -X k8s.io/client-go/pkg/version.gitVersion=" + Version
-	cmd := exec.Command("nice", "-n", "10", "go", "build", "-trimpath", "-ldflags", version, "-o", path, "./"+name)
-	cmd.Dir = filepath.Join(here(), "programs")
+	pkg, module := "./"+name, filepath.Join(here(), "programs")
+	if name == "kwok" {
+		pkg, module = "sigs.k8s.io/kwok/cmd/kwok", filepath.Join(module, "kwok")
+	}
+	cmd := exec.Command("nice", "-n", "10", "go", "build", "-trimpath", "-ldflags", version, "-o", path, pkg)
+	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s in %s: %w\n%s", name, cmd.Dir, err, out)
 	}
+	built[name] = path
 	return path, nil
 }
 

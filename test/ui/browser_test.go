@@ -85,12 +85,13 @@ func open(t *testing.T, m *member, fragment string) *page {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(executable), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en"))
+		chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en"),
+		chromedp.WSURLReadTimeout(patience)) // three of them start at the same time
 	all, end := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(end)
 	ctx, cancel := chromedp.NewContext(all, chromedp.WithErrorf(func(string, ...any) {}))
 	t.Cleanup(cancel)
-	ctx, stop := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, stop := context.WithTimeout(ctx, 8*time.Minute)
 	t.Cleanup(stop)
 	p := &page{t: t, ctx: ctx, base: m.client}
 	chromedp.ListenTarget(ctx, p.hear)

@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds waiting for something that must happen.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 // cluster is three processes on the loopback interface.
 type cluster struct {
@@ -171,7 +171,7 @@ func (c *cluster) await(what string, try func() error) {
 
 // try asks the gateway of a member.
 func (c *cluster) try(m *member, token, path, body string, into any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, m.client+"/v3/"+path, strings.NewReader(body))
 	if err != nil {

@@ -68,7 +68,7 @@ type Ops struct {
 // Bounds of a run.
 const (
 	recorders  = 10
-	startLimit = time.Minute
+	startLimit = 3 * time.Minute
 	noted      = 3 * time.Second // longer times without any answer are logged
 	healWait   = time.Minute     // how long to wait to say how long it really took
 	checkLimit = 2 * time.Minute
@@ -449,7 +449,7 @@ func (r *run) settle(ctx context.Context) (last int64) {
 	}
 	last = r.seen.Load()
 	r.compare(ctx, last)
-	limit := time.Now().Add(20 * time.Second)
+	limit := time.Now().Add(healWait)
 	for _, w := range r.watch {
 		for w.covered.Load() < last && time.Now().Before(limit) && wait(ctx, 10*time.Millisecond) {
 		}
@@ -468,7 +468,7 @@ func (r *run) settle(ctx context.Context) (last int64) {
 
 // compare compares what the members store.
 func (r *run) compare(ctx context.Context, at int64) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, healWait)
 	defer cancel()
 	for {
 		hashes := map[string]string{}

@@ -21,7 +21,7 @@ import (
 )
 
 // readyTimeout bounds how long a server may take from exec to its first linearizable answer.
-const readyTimeout = 60 * time.Second
+const readyTimeout = 3 * time.Minute
 
 // clusterVersion is what a cluster agrees on some time after it could answer first. It is a write, which takes an index.
 const clusterVersion = "3.4.0"
@@ -157,7 +157,7 @@ type Answer struct {
 
 // Do sends an HTTP request to the client port: path with a query if there is one, and form, if not nil, as the body.
 func (s *Server) Do(method, path string, form url.Values) (*Answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	return s.request(ctx, method, path, form)
 }
@@ -198,7 +198,7 @@ func (s *Server) Stop() error {
 	select {
 	case <-s.done:
 		return s.log.Close()
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		s.Kill()
 		return fmt.Errorf("etcd still ran a minute after SIGTERM")
 	}

@@ -88,7 +88,7 @@ func pause(t *testing.T, s *etcd34.Server, sig syscall.Signal) {
 // eventually waits until what returns "".
 func eventually(t *testing.T, what func() string) {
 	t.Helper()
-	deadline, tick := time.After(30*time.Second), time.NewTicker(50*time.Millisecond)
+	deadline, tick := time.After(2*time.Minute), time.NewTicker(50*time.Millisecond)
 	defer tick.Stop()
 	for {
 		problem := what()

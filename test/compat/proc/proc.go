@@ -58,7 +58,7 @@ const (
 )
 
 // readyTimeout bounds how long a server may take from exec to its first linearizable answer.
-const readyTimeout = 60 * time.Second
+const readyTimeout = 3 * time.Minute
 
 var builds struct {
 	sync.Mutex
@@ -299,16 +299,16 @@ func (s *Server) DataDir() string { return filepath.Join(s.Dir, "data") }
 // Pid returns the process id.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
-// Stop asks the server to end with SIGTERM and kills it when it has not done so after 15 s, which is an error.
+// Stop asks the server to end with SIGTERM and kills it when it has not done so after a minute, which is an error.
 func (s *Server) Stop() error {
 	s.conn.Close()
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.done:
 		return s.log.Close()
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		s.Kill()
-		return fmt.Errorf("%s still ran 15 s after SIGTERM", s.Kind)
+		return fmt.Errorf("%s still ran a minute after SIGTERM", s.Kind)
 	}
 }
 

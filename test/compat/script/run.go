@@ -26,7 +26,7 @@ import (
 )
 
 // callTimeout bounds one call and one wait. Nothing in a scenario takes this long unless it is wrong.
-const callTimeout = 20 * time.Second
+const callTimeout = 2 * time.Minute
 
 // Entry is what one statement brought to light.
 type Entry struct {

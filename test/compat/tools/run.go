@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a command line, or the wait for a text, may take.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 // Bench is where a script runs: one pair of tools, one server or cluster, one directory.
 type Bench struct {

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait for a state.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // programs are the servers, by name.
 func program(t *testing.T, name string) string {

@@ -3,6 +3,7 @@ package v2
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -52,12 +53,36 @@ var (
 func (s *target) shown(args []string, text string) string {
 	text = ctlTime.ReplaceAllString(s.plain("", text), "(time)")
 	text = ctlTTL.ReplaceAllString(ctlAdded.ReplaceAllString(text, "with ID (id) to"), "$1(ttl)")
-	if slices.Contains(args, "ls") && !slices.Contains(args, "--sort") && !slices.Contains(args, "json") {
+	switch {
+	case !slices.Contains(args, "ls") || slices.Contains(args, "--sort"):
+	case slices.Contains(args, "json"):
+		text = settled(text)
+	default:
 		lines := strings.SplitAfter(text, "\n")
 		slices.Sort(lines)
 		text = strings.Join(lines, "")
 	}
 	return text
+}
+
+// settled puts the nodes of a listing in JSON, which etcd takes from a map, into the order of their keys.
+func settled(text string) string {
+	var listing map[string]any
+	if json.Unmarshal([]byte(text), &listing) != nil {
+		return text
+	}
+	node, _ := listing["node"].(map[string]any)
+	nodes, _ := node["nodes"].([]any)
+	key := func(n any) string {
+		fields, _ := n.(map[string]any)
+		return fmt.Sprint(fields["key"])
+	}
+	slices.SortFunc(nodes, func(a, b any) int { return strings.Compare(key(a), key(b)) })
+	again, err := json.Marshal(listing)
+	if err != nil {
+		return text
+	}
+	return string(again)
 }
 
 // TestEtcdctl runs Debian's etcdctl against both servers, which advertise addresses that answer.

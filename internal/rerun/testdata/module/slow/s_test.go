@@ -1,0 +1,7 @@
+package slow
+
+import "testing"
+
+func TestSlow(*testing.T) { select {} }
+
+func TestFine(*testing.T) {}
