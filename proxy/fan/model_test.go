@@ -308,7 +308,7 @@ func (c *modelClient) conclude(responses <-chan *pb.WatchResponse) {
 	deadline := time.After(patience)
 	for {
 		for id, w := range c.watchers { // those who start in the future keep a stream without progress
-			if w.req.StartRevision > c.m.final && !c.leaving[id] {
+			if w.req.StartRevision > c.m.final && !c.leaving[id] && len(c.pending) == 0 {
 				c.leaving[id] = true
 				c.s.cancelWatch(id)
 			}
@@ -345,7 +345,8 @@ func (c *modelClient) act() {
 		c.create()
 	case n < 6:
 		for id := range c.watchers {
-			if !c.leaving[id] {
+			// Not an id that is also asked for: a compaction may have freed it already, and the cancel would be the new watcher's.
+			if !c.leaving[id] && !slices.ContainsFunc(c.pending, func(w *modelWatcher) bool { return w.req.WatchId == id }) {
 				c.leaving[id] = true
 				c.s.cancelWatch(id)
 				break
