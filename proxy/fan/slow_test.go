@@ -238,3 +238,62 @@ func TestOfficial(t *testing.T) {
 		}
 	}
 }
+
+// TestProgressBehindEvents: a progress answer that arrives together with events, and with a request of the client, leaves after
+// the events.
+func TestProgressBehindEvents(t *testing.T) {
+	store := fakeStore(t, func(st *rpc.Stream) *rpc.Status {
+		rev := int64(5)
+		for id := int64(0); ; {
+			msg, err := st.Recv()
+			if err != nil {
+				return nil
+			}
+			var req wire.WatchRequest
+			if err := req.Unmarshal(msg); err != nil {
+				return nil
+			}
+			var answers []*wire.WatchResponse
+			switch {
+			case req.Create != nil:
+				answers = []*wire.WatchResponse{{Header: wire.Header{Revision: rev}, WatchID: id, Created: true}}
+				id++
+			case req.Progress:
+				rev++
+				event := wire.Event{KV: wire.AppendKeyValue(nil, &wire.KeyValue{Key: []byte("a/1"), CreateRevision: rev, ModRevision: rev, Version: 1})}
+				head := wire.Header{Revision: rev}
+				answers = []*wire.WatchResponse{{Header: head, Events: [][]byte{event.Append(nil)}}, {Header: head, WatchID: -1}}
+			}
+			for _, r := range answers {
+				if !st.TrySend(r.Append(nil), nil) {
+					return nil
+				}
+			}
+			st.Flush()
+		}
+	})
+	f := startFront(t, fan.Config{}, store)
+	s := watchStream(t, context.Background(), connect(t, f.addr))
+	s.create(prefix)
+	s.next()
+	last := int64(0)
+	for range 300 {
+		s.create(prefix)
+		s.progress()
+		extra := int64(-1)
+		for answered := false; extra < 0 || !answered; {
+			switch r := s.next(); {
+			case r.Created:
+				extra = r.WatchId
+				s.cancelWatch(extra)
+			case r.WatchId == -1:
+				if r.Header.Revision > last {
+					t.Fatalf("progress to %d before its event; the last one was %d", r.Header.Revision, last)
+				}
+				answered = true
+			case r.WatchId == 0:
+				last = r.Events[0].Kv.ModRevision
+			}
+		}
+	}
+}
