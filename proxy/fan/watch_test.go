@@ -76,3 +76,37 @@ func TestResumedLog(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 }
+
+// TestCompactedInLog: what others watch is still there after a compaction; what is not there is answered as by the store.
+func TestCompactedInLog(t *testing.T) {
+	store := startStore(t, nil)
+	f := startFront(t, fan.Config{}, store)
+	kv := client(t, store)
+	conn := connect(t, f.addr)
+	old := put(t, kv, "a/1", "0")
+	first := watchStream(t, context.Background(), conn)
+	first.create(prefix)
+	first.next()
+	kept := put(t, kv, "a/1", "1")
+	first.next()
+	last := put(t, kv, "a/1", "2")
+	first.next()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if _, err := kv.Compact(ctx, last); err != nil {
+		t.Fatal(err)
+	}
+	s := watchStream(t, context.Background(), conn)
+	s.create(&pb.WatchCreateRequest{Key: prefix.Key, RangeEnd: prefix.RangeEnd, StartRevision: kept})
+	s.next()
+	if r := s.next(); len(r.Events) != 2 || r.Events[0].Kv.ModRevision != kept || r.Events[1].Kv.ModRevision != last {
+		t.Fatalf("from the log: %v", r)
+	}
+	s.create(&pb.WatchCreateRequest{Key: prefix.Key, RangeEnd: prefix.RangeEnd, StartRevision: old})
+	if r := s.next(); !r.Created || r.Canceled {
+		t.Fatalf("%v", r)
+	}
+	if r := s.next(); !r.Canceled || r.CompactRevision != last || r.CancelReason != "" || r.Header.Revision != 0 {
+		t.Fatalf("below the log: %v", r)
+	}
+}
