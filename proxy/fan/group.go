@@ -236,6 +236,7 @@ func (g *group) created(l *link, r *wire.WatchResponse) {
 
 // answer gives requests what the store said.
 func (g *group) answer(list []*request, r *wire.WatchResponse) {
+	g.feed.ask.told = max(g.feed.ask.told, r.Header.Revision)
 	for _, x := range list {
 		if x.dropped {
 			continue

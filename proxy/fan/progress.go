@@ -10,6 +10,7 @@ import (
 // asking is the progress requests of a feed: one at a time upstream, for all sessions that wait.
 type asking struct {
 	header wire.Header // the store's latest on the shared link
+	told   int64       // newest revision that a reply about a new watcher showed
 	byID   map[int64]*group
 	next   []*session // for the next request
 	sent   []*session // for the one under way

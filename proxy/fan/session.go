@@ -111,10 +111,10 @@ func (s *session) settle() {
 	}
 }
 
-// now is the header of a reply that the store has no part in.
+// now is the header of a reply that the store has no part in. It is not older than what a client was told before.
 func (f *feed) now(g *group) wire.Header {
 	h := f.ask.header
-	h.Revision = max(h.Revision, g.upTo)
+	h.Revision = max(h.Revision, g.upTo, f.ask.told)
 	return h
 }
 

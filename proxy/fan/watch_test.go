@@ -47,6 +47,27 @@ func TestShared(t *testing.T) {
 	}
 }
 
+// TestCancelShowsNoOlderStore: the reply to a cancel is not older than the reply to the create, though the watch had no events.
+func TestCancelShowsNoOlderStore(t *testing.T) {
+	store := startStore(t, nil)
+	f := startFront(t, fan.Config{}, store)
+	kv := client(t, store)
+	s := watchStream(t, context.Background(), connect(t, f.addr))
+	s.create(prefix)
+	s.next()
+	for id := range int64(3) {
+		rev := put(t, kv, "elsewhere", "v")
+		s.create(prefix)
+		if r := s.next(); !r.Created || r.Header.Revision != rev {
+			t.Fatalf("created after %d: %v", rev, r)
+		}
+		s.cancelWatch(id)
+		if r := s.next(); !r.Canceled || r.Header.Revision != rev {
+			t.Fatalf("cancelled after %d: %v", rev, r)
+		}
+	}
+}
+
 // TestResumedLog: after a loss of the connection the store is asked from the last revision on that had arrived, and nothing is
 // twice in what a later watcher gets from the log.
 func TestResumedLog(t *testing.T) {
