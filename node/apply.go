@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -85,6 +86,7 @@ type applier struct {
 	outcome   command.Result // of change
 	news      bool           // reads may wait for the batch: it holds the first entry of a term
 	chores    chores
+	rested    atomic.Bool // chores' rest is over; set before the role is tried for, so that who gives it up sees it
 }
 
 func newApplier(h *Host, past storage.Mark) *applier {

@@ -31,6 +31,7 @@ func (w *worker) run() {
 		case <-w.h.applies.wake:
 			ok = w.applyAll()
 		case <-w.apply.chores.rest.C:
+			w.apply.rested.Store(true)
 			ok = w.applyAll()
 		case <-w.h.life.end:
 			w.last()
@@ -132,7 +133,7 @@ func (w *worker) applyAll() bool {
 			return false
 		case did == housekeeping:
 			runtime.Gosched() // it can wait for everything else
-		case did == nothing && w.h.applies.empty():
+		case did == nothing && w.h.applies.empty() && !w.apply.rested.CompareAndSwap(true, false):
 			return true
 		}
 	}
